@@ -1,0 +1,1 @@
+"""Heartbeats of scheduled agents, reported to Convex."""
