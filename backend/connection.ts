@@ -1,0 +1,342 @@
+/**
+ * One client on the WebSocket protocol (npm convex, src/browser/sync/protocol.ts). The version a client knows is
+ * {querySet, identity, ts}; every Transition starts where the last one ended, and always goes to the latest timestamp.
+ *
+ * After every answer to a mutation or action a Transition follows, changed or not: clients hold results back until it
+ * comes. It may never be older than the answer, which holds because timestamps here only grow.
+ */
+import type { WebSocket } from "ws";
+import { isAdminKey } from "./access.ts";
+import { runCall, resolveFunction, type Caller } from "./calls.ts";
+import { readTs, writeTs } from "./clock.ts";
+import type { Host } from "./host.ts";
+import { errorMessage, newRequestId } from "./http.ts";
+import type { Call, FunctionKind, Outcome, RequestInfo } from "./messages.ts";
+import type { Json, JsonObject } from "./values.ts";
+import { RERUN_EVERY_MS, type Watch, type Watches } from "./watches.ts";
+
+/** A client that takes nothing off its socket is cut off at this many waiting bytes. */
+const MAX_BUFFERED_BYTES = 64 * 1024 * 1024;
+/** How far ahead of our clock a client's last timestamp may be, ns (a day): clocks are set back by hours, not by years. */
+const MAX_AHEAD_NS = 86_400_000_000_000n;
+const NS_PER_MS = 1_000_000n;
+const TRY_AGAIN_LATER = 1013;
+const PROTOCOL_ERROR = 1002;
+
+type Subscription = { watch: Watch; sent: number };
+
+/** What a connection needs of the server. */
+export type Shared = { host: Host; watches: Watches; adminKey: string };
+
+/** A message that breaks the protocol; the sentence goes to the client as a FatalError. */
+class ProtocolFault extends Error {}
+
+/** A connection; the server hands it every message of its socket. */
+export class Connection {
+  readonly #socket: WebSocket;
+  readonly #shared: Shared;
+  readonly #info: Omit<RequestInfo, "requestId">;
+  readonly #subscriptions = new Map<number, Subscription>();
+  #session: string | null = null;
+  #caller: Caller = { admin: false };
+  /** What the client knows, and what it is to know next. */
+  #known = { querySet: 0, identity: 0, ts: 0n };
+  #next = { querySet: 0, identity: 0 };
+  #removed: number[] = [];
+  /** A Transition is owed even when nothing changed. */
+  #owed = false;
+  /** Somebody waits for it: it does not wait for `RERUN_EVERY_MS`. */
+  #urgent = false;
+  #updating = false;
+  #timer: NodeJS.Timeout | null = null;
+  #closed = false;
+  /** When something was last sent, ms since the epoch. */
+  sentAt = Date.now();
+
+  constructor(socket: WebSocket, shared: Shared, info: Omit<RequestInfo, "requestId">) {
+    this.#socket = socket;
+    this.#shared = shared;
+    this.#info = info;
+  }
+
+  /** Sends a message given as JSON text. */
+  send(text: string): void {
+    if (this.#closed) return;
+    if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) {
+      this.close(TRY_AGAIN_LATER, "TooSlow");
+      return;
+    }
+    this.sentAt = Date.now();
+    this.#socket.send(text);
+  }
+
+  /** Closes the socket, and leaves all subscriptions. */
+  close(code: number, reason: string): void {
+    this.left();
+    this.#socket.close(code, reason);
+  }
+
+  /** The socket is gone. */
+  left(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    for (const { watch } of this.#subscriptions.values()) this.#shared.watches.unsubscribe(watch, this);
+    this.#subscriptions.clear();
+  }
+
+  /** A watched query's result may have changed. */
+  stale(): void {
+    this.#schedule();
+  }
+
+  /** Takes one message of the client. */
+  receive(text: string): void {
+    try {
+      this.#dispatch(JSON.parse(text) as JsonObject);
+    } catch (error) {
+      // whatever a message breaks, it is that message's fault: other clients must not notice
+      const reason = error instanceof ProtocolFault ? "" : "Received an invalid message: ";
+      this.send(JSON.stringify({ type: "FatalError", error: reason + (error as Error).message }));
+      this.close(PROTOCOL_ERROR, "FatalError");
+    }
+  }
+
+  #dispatch(message: JsonObject): void {
+    if (message.type === "Connect") {
+      this.#connect(message);
+      return;
+    }
+    if (this.#session === null) throw new ProtocolFault("The first message must be Connect.");
+    switch (message.type) {
+      case "ModifyQuerySet":
+        return this.#modify(message);
+      case "Mutation":
+        return this.#mutate(message);
+      case "Action":
+        return this.#act(message);
+      case "Authenticate":
+        return this.#authenticate(message);
+      case "Event":
+        return;
+      default:
+        throw new ProtocolFault(
+          `Messages of type ${String(message.type)} are not supported by this backend.`,
+        );
+    }
+  }
+
+  #connect(message: JsonObject): void {
+    if (typeof message.sessionId !== "string") throw new ProtocolFault("Connect without a sessionId.");
+    this.#session = message.sessionId;
+    const observed = readTs(message.maxObservedTimestamp);
+    if (observed !== null && observed - BigInt(Date.now()) * NS_PER_MS > MAX_AHEAD_NS) {
+      throw new ProtocolFault("The client has seen a timestamp that lies far in the future.");
+    }
+    if (observed !== null) this.#shared.host.observe(observed);
+    // an answer at once makes the operating system send what else the client has, without waiting for more
+    this.send('{"type":"Ping"}');
+  }
+
+  #modify(message: JsonObject): void {
+    if (message.baseVersion !== this.#next.querySet) {
+      throw new ProtocolFault(
+        `Base version ${String(message.baseVersion)} passed up doesn't match the current version`,
+      );
+    }
+    this.#next.querySet = message.newVersion as number;
+    for (const modification of message.modifications as JsonObject[]) {
+      const queryId = modification.queryId as number;
+      if (modification.type === "Add") this.#add(queryId, modification);
+      else this.#remove(queryId);
+    }
+    this.#owe();
+  }
+
+  #add(queryId: number, modification: JsonObject): void {
+    if (this.#subscriptions.has(queryId)) throw new ProtocolFault(`Query ${queryId} was added twice.`);
+    const args = JSON.stringify((modification.args as Json | undefined) ?? [{}]);
+    const journal = (modification.journal as string | null | undefined) ?? null;
+    const path = String(modification.udfPath);
+    const watch = this.#shared.watches.subscribe(this, path, args, journal, this.#caller);
+    this.#subscriptions.set(queryId, { watch, sent: 0 });
+  }
+
+  #remove(queryId: number): void {
+    const subscription = this.#subscriptions.get(queryId);
+    if (subscription === undefined)
+      throw new ProtocolFault(`Query ${queryId} was removed without being there.`);
+    this.#subscriptions.delete(queryId);
+    if (![...this.#subscriptions.values()].some(({ watch }) => watch === subscription.watch)) {
+      this.#shared.watches.unsubscribe(subscription.watch, this);
+    }
+    this.#removed.push(queryId);
+  }
+
+  /** The call of a message, or the refusal. */
+  #callOf(message: JsonObject, kind: FunctionKind): Call | (Outcome & { ok: false }) {
+    if (message.componentPath) {
+      return { ok: false, message: "Components are not supported by this backend." };
+    }
+    const found = resolveFunction(this.#shared.host, String(message.udfPath), kind, this.#caller);
+    if ("ok" in found) return found as Outcome & { ok: false };
+    const info = { ...this.#info, requestId: newRequestId() };
+    return { path: found.path, args: JSON.stringify(message.args ?? [{}]), info, scheduledId: null };
+  }
+
+  #mutate(message: JsonObject): void {
+    const request = message.requestId as number;
+    const call = this.#callOf(message, "mutation");
+    if ("ok" in call) {
+      this.#answer("MutationResponse", request, call, null);
+      return;
+    }
+    const session = { id: this.#session as string, request };
+    void this.#shared.host
+      .mutation({ type: "mutation", call, session })
+      .then(({ outcome, ts }) => this.#answer("MutationResponse", request, outcome, ts));
+  }
+
+  #act(message: JsonObject): void {
+    const request = message.requestId as number;
+    const call = this.#callOf(message, "action");
+    if ("ok" in call) this.#answer("ActionResponse", request, call, null);
+    else {
+      void runCall(this.#shared.host, "action", call).then((outcome) =>
+        this.#answer("ActionResponse", request, outcome, null),
+      );
+    }
+  }
+
+  #answer(type: string, requestId: number, outcome: Outcome, ts: bigint | null): void {
+    const head = `{"type":"${type}","requestId":${requestId},"success":${outcome.ok},"logLines":[]`;
+    if (outcome.ok) {
+      const stamp = ts === null ? "" : `,"ts":"${writeTs(ts)}"`;
+      this.send(`${head}${stamp},"result":${outcome.value}}`);
+    } else {
+      const text = JSON.stringify(errorMessage(outcome, newRequestId(), this.#caller.admin));
+      const data = outcome.data === undefined ? "" : `,"errorData":${outcome.data}`;
+      this.send(`${head},"result":${text}${data}}`);
+    }
+    this.#owe();
+  }
+
+  #authenticate(message: JsonObject): void {
+    if (message.baseVersion !== this.#next.identity) {
+      throw new ProtocolFault(
+        `Identity base version ${String(message.baseVersion)} doesn't match the current version`,
+      );
+    }
+    const refusal = this.#refusalOf(message);
+    if (refusal !== null) {
+      const { identity } = this.#next;
+      this.send(
+        JSON.stringify({
+          type: "AuthError",
+          error: refusal,
+          baseVersion: identity,
+          authUpdateAttempted: true,
+        }),
+      );
+      this.close(PROTOCOL_ERROR, "AuthError");
+      return;
+    }
+    this.#next.identity++;
+    this.#caller = { admin: message.tokenType === "Admin" };
+    // what somebody may see depends on who asks: every query is another one now
+    for (const [queryId, { watch }] of [...this.#subscriptions]) {
+      const { path, args } = watch.call;
+      const next = this.#shared.watches.subscribe(this, path, args, watch.journal, this.#caller);
+      this.#subscriptions.set(queryId, { watch: next, sent: 0 });
+      if (next !== watch) this.#shared.watches.unsubscribe(watch, this);
+    }
+    this.#owe();
+  }
+
+  #refusalOf(message: JsonObject): string | null {
+    if (message.tokenType === "None") return null;
+    if (message.tokenType !== "Admin") return "User tokens are not supported by this backend.";
+    if (message.impersonating) return "Acting as a user is not supported by this backend.";
+    return isAdminKey(this.#shared.adminKey, String(message.value))
+      ? null
+      : "The provided admin key is wrong.";
+  }
+
+  #owe(): void {
+    this.#owed = true;
+    this.#urgent = true;
+    this.#schedule();
+  }
+
+  /** Sees to it that an update runs: at once for somebody who waits, else when the queries may run again. */
+  #schedule(): void {
+    if (this.#closed || this.#updating) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    const wait = this.#urgent ? 0 : this.#earliest() - Date.now();
+    if (wait <= 0) void this.#update();
+    else this.#timer = setTimeout(() => void this.#update(), wait);
+  }
+
+  /** When the stale queries may run again, ms since the epoch. */
+  #earliest(): number {
+    let latest = 0;
+    for (const { watch } of this.#subscriptions.values()) {
+      if (watch.dirty) latest = Math.max(latest, watch.ranAt);
+    }
+    return latest + RERUN_EVERY_MS;
+  }
+
+  async #update(): Promise<void> {
+    if (this.#updating) return;
+    this.#updating = true;
+    // what arrives in this turn of the loop belongs into the same Transition
+    await Promise.resolve();
+    this.#urgent = false;
+    for (
+      let watches = this.#stale();
+      watches.length > 0;
+      watches = this.#stale().length > 0 ? this.#all() : []
+    ) {
+      // one that was touched while the others ran: from the second round on all run together, and are fresh together
+      await this.#shared.watches.refresh(watches);
+      if (this.#closed) return;
+    }
+    this.#updating = false;
+    this.#transition();
+    if (this.#urgent || this.#stale().length > 0) this.#schedule();
+  }
+
+  #all(): Watch[] {
+    return [...this.#subscriptions.values()].map(({ watch }) => watch);
+  }
+
+  #stale(): Watch[] {
+    return this.#all().filter((watch) => watch.dirty);
+  }
+
+  /** Sends the Transition to the latest timestamp, unless there is nothing to tell. All queries are fresh. */
+  #transition(): void {
+    const modifications = this.#removed.map((queryId) => `{"type":"QueryRemoved","queryId":${queryId}}`);
+    for (const [queryId, subscription] of this.#subscriptions) {
+      const { watch } = subscription;
+      if (subscription.sent === watch.version) continue;
+      subscription.sent = watch.version;
+      modifications.push(`{"type":"${watch.type}","queryId":${queryId},${watch.text}`);
+    }
+    if (!this.#owed && modifications.length === 0) return;
+    this.#owed = false;
+    this.#removed = [];
+    const start = versionText(this.#known);
+    const { ts } = this.#shared.host;
+    this.#known = { ...this.#next, ts: ts > this.#known.ts ? ts : this.#known.ts };
+    const end = versionText(this.#known);
+    this.send(
+      `{"type":"Transition","startVersion":${start},"endVersion":${end},"modifications":[${modifications.join(",")}]}`,
+    );
+  }
+}
+
+function versionText(version: { querySet: number; identity: number; ts: bigint }): string {
+  return `{"querySet":${version.querySet},"identity":${version.identity},"ts":"${writeTs(version.ts)}"}`;
+}

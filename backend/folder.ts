@@ -1,0 +1,61 @@
+/**
+ * The data folder: one process at a time, and the admin key file.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+
+const ADMIN_KEY_BYTES = 32;
+/** Result code of a lock that somebody else holds. */
+const SQLITE_BUSY = 5;
+
+/** Another process uses the data folder. */
+export class FolderTaken extends Error {}
+
+/**
+ * Takes the folder (made if need be) for this process: an exclusive lock of the operating system, which ends with
+ * the process however it ends, and a file that tells the pid.
+ *
+ * @returns the function that gives it back.
+ * @throws FolderTaken with the pid of the process that has it.
+ */
+export function takeFolder(folder: string): () => void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const pidFile = join(folder, "pid");
+  // SQLite knows how to lock a file on every system; nothing is ever stored in this one
+  const lock = new DatabaseSync(join(folder, "lock"));
+  try {
+    lock.exec("BEGIN EXCLUSIVE");
+  } catch (error) {
+    lock.close();
+    if ((error as { errcode?: number }).errcode !== SQLITE_BUSY) throw error;
+    throw new FolderTaken(`another backend (pid ${readPid(pidFile)}) uses ${folder}`);
+  }
+  writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
+  return () => {
+    unlinkSync(pidFile);
+    lock.close();
+  };
+}
+
+function readPid(file: string): string {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+/** The admin key: first line of the file, which is made, readable by its owner only, when it does not exist. */
+export function readAdminKey(file: string): string {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${randomBytes(ADMIN_KEY_BYTES).toString("hex")}\n`, { flag: "wx", mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+  const key = readFileSync(file, "utf8").split("\n")[0]?.trim() ?? "";
+  if (key === "") throw new Error(`the admin key file ${file} is empty: delete it to have a new key made`);
+  return key;
+}

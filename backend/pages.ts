@@ -1,0 +1,113 @@
+/**
+ * `.paginate(...)`: one page of a range. A cursor is the position of the last row looked at, with a mark of its query;
+ * "end" after the last page. The journal keeps the cursor at which a page of a subscription ended, so that it ends there again
+ * when it runs anew: pages neither overlap nor leave gaps while rows come and go.
+ */
+import { MAX_PAGE } from "./limits.ts";
+import { fingerprint, Stream, type Position } from "./query.ts";
+import type { SerializedQuery } from "./ranges.ts";
+import type { Run } from "./runtime.ts";
+import type { Transaction } from "./transaction.ts";
+import type { JsonObject } from "./values.ts";
+
+/** What npm convex sends for a page. */
+export type PageRequest = {
+  query: SerializedQuery;
+  cursor: string | null;
+  endCursor: string | null;
+  pageSize: number;
+  maximumRowsRead: number | null;
+};
+
+type Cursor = { query: string; key: string | null; seq: number | null };
+
+/** Rows after which a page is said to be worth splitting, as a share of what it was asked for. */
+const SPLIT_SHARE = 2;
+
+function writeCursor(query: string, position: Position | null): string {
+  const cursor: Cursor = {
+    query,
+    key: position?.key ? Buffer.from(position.key).toString("base64url") : null,
+    seq: position?.seq ?? null,
+  };
+  return Buffer.from(JSON.stringify(cursor)).toString("base64url");
+}
+
+/** The position of a cursor; null at the end of the range. */
+function readCursor(text: string, query: string): Position | null {
+  let cursor: Cursor;
+  try {
+    cursor = JSON.parse(Buffer.from(text, "base64url").toString()) as Cursor;
+  } catch {
+    throw new Error(`InvalidCursor: "${text}" is not a cursor of this backend.`);
+  }
+  if (cursor?.query !== query) {
+    throw new Error(
+      "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different query.",
+    );
+  }
+  if (cursor.seq === null) return null;
+  return { key: cursor.key === null ? null : Buffer.from(cursor.key, "base64url"), seq: cursor.seq };
+}
+
+/**
+ * Reads a page.
+ *
+ * @returns the JSON text that npm convex expects.
+ * @throws Error with Convex's sentence for a bad request, a cursor of another query, or a second page in one function.
+ */
+export function readPage(run: Run, tx: Transaction, request: PageRequest): string {
+  if (request.pageSize === 0) throw new Error("Must request at least 1 document while paginating");
+  if (request.pageSize > MAX_PAGE) throw new Error(`Requested too many items: ${request.pageSize}`);
+  if (request.maximumRowsRead === 0) {
+    throw new Error("maximumRowsRead and maximumBytesRead must be greater than 0");
+  }
+  if (run.journal.next !== null) {
+    throw new Error(
+      "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated query in each function.",
+    );
+  }
+  const mark = fingerprint(request.query);
+  const start = request.cursor === null ? undefined : readCursor(request.cursor, mark);
+  const endText = request.endCursor ?? run.journal.previous;
+  const bounded = endText !== null;
+  const end = bounded ? readCursor(endText, mark) : null;
+  const page = start === null ? emptyPage() : fillPage(tx, request, start ?? null, bounded, end);
+  const position = bounded ? end : page.isDone ? null : page.position;
+  const continueCursor = writeCursor(mark, position);
+  run.journal.next = continueCursor;
+  const result: JsonObject = {
+    isDone: position === null,
+    continueCursor,
+    splitCursor: page.middle === null ? null : writeCursor(mark, page.middle),
+    pageStatus: page.documents.length > request.pageSize * SPLIT_SHARE ? "SplitRecommended" : null,
+  };
+  return `{"page":[${page.documents.join(",")}],${JSON.stringify(result).slice(1)}`;
+}
+
+type Page = { documents: string[]; position: Position | null; middle: Position | null; isDone: boolean };
+
+function emptyPage(): Page {
+  return { documents: [], position: null, middle: null, isDone: true };
+}
+
+function fillPage(
+  tx: Transaction,
+  request: PageRequest,
+  after: Position | null,
+  bounded: boolean,
+  until: Position | null,
+): Page {
+  const maxRows = request.maximumRowsRead ?? Infinity;
+  const stream = new Stream(tx, request.query, { after, until, maxRows });
+  const documents: string[] = [];
+  const positions: (Position | null)[] = [];
+  while (bounded || documents.length < request.pageSize) {
+    const document = stream.next();
+    if (document === null) break;
+    documents.push(document);
+    positions.push(stream.position);
+  }
+  const middle = positions[Math.floor(positions.length / 2)] ?? null;
+  return { documents, position: stream.position, middle, isDone: stream.done };
+}

@@ -1,0 +1,123 @@
+/**
+ * The WebSocket side: takes upgrades on /api/sync and /api/<version>/sync, keeps connections alive, and drops silent ones.
+ */
+import type { IncomingMessage, Server } from "node:http";
+import type { Duplex } from "node:stream";
+import { WebSocketServer, type RawData, type WebSocket } from "ws";
+import { checkHost, urlOf } from "./access.ts";
+import { Connection } from "./connection.ts";
+import type { Host } from "./host.ts";
+import { Watches } from "./watches.ts";
+
+const PATH = /^\/api\/([^/]+\/)?sync$/;
+/** Largest message of a client: an argument of Convex's largest size, and room for the rest. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024 + 2000;
+/** How often sockets are pinged on protocol level, ms: a Python client gives up after 30 s without a frame. */
+const FRAME_PING_MS = 5000;
+/** An application-level Ping goes out after so much silence of ours, ms: a JS client gives up after 60 s without a message. */
+const MESSAGE_PING_MS = 15_000;
+/** A client that was silent for so long is gone, ms. */
+const SILENCE_MS = 120_000;
+const GOING_AWAY = 1001;
+
+type Peer = { socket: WebSocket; connection: Connection; heardAt: number };
+
+/** All WebSocket clients. */
+export class SyncServer {
+  readonly #host: Host;
+  readonly #adminKey: string;
+  readonly #loopback: boolean;
+  readonly #watches: Watches;
+  readonly #peers = new Set<Peer>();
+  readonly #sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_MESSAGE_BYTES,
+    perMessageDeflate: false,
+  });
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(host: Host, adminKey: string, loopback: boolean) {
+    this.#host = host;
+    this.#adminKey = adminKey;
+    this.#loopback = loopback;
+    this.#watches = new Watches(host);
+  }
+
+  /** Takes the server's upgrades from now on. */
+  attach(server: Server): void {
+    server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      const refusal = this.#refusalOf(request);
+      if (refusal !== null) {
+        socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+        return;
+      }
+      this.#sockets.handleUpgrade(request, socket, head, (client) => this.#welcome(client, request));
+    });
+    this.#timer = setInterval(() => this.#keepAlive(), FRAME_PING_MS).unref();
+  }
+
+  /** A commit is on disk. */
+  committed(touched: string[]): void {
+    this.#watches.touched(touched);
+  }
+
+  /** The worker was replaced. */
+  readSetsLost(): void {
+    this.#watches.allTouched();
+  }
+
+  /** Says goodbye to everybody. */
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    for (const { connection, socket } of this.#peers) {
+      connection.close(GOING_AWAY, "ServerStopping");
+      socket.terminate();
+    }
+  }
+
+  #refusalOf(request: IncomingMessage): string | null {
+    try {
+      if (!PATH.test(urlOf(request).pathname)) return "404 Not Found";
+      if (this.#loopback) checkHost(request);
+      return null;
+    } catch {
+      return "403 Forbidden";
+    }
+  }
+
+  #welcome(socket: WebSocket, request: IncomingMessage): void {
+    const connection = new Connection(
+      socket,
+      { host: this.#host, watches: this.#watches, adminKey: this.#adminKey },
+      { ip: request.socket.remoteAddress ?? null, userAgent: request.headers["user-agent"] ?? null },
+    );
+    const peer: Peer = { socket, connection, heardAt: Date.now() };
+    this.#peers.add(peer);
+    const heard = (): void => {
+      peer.heardAt = Date.now();
+    };
+    socket.on("message", (data: RawData) => {
+      heard();
+      connection.receive((data as Buffer).toString());
+    });
+    socket.on("pong", heard);
+    socket.on("ping", heard);
+    // ws reports a frame that breaks the protocol, then closes by itself
+    socket.on("error", () => connection.left());
+    socket.on("close", () => {
+      connection.left();
+      this.#peers.delete(peer);
+    });
+  }
+
+  #keepAlive(): void {
+    const now = Date.now();
+    for (const { socket, connection, heardAt } of this.#peers) {
+      if (now - heardAt > SILENCE_MS) socket.terminate();
+      else {
+        socket.ping();
+        if (now - connection.sentAt > MESSAGE_PING_MS) connection.send('{"type":"Ping"}');
+      }
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import {
+  actionGeneric as action,
+  internalMutationGeneric as internalMutation,
+  mutationGeneric as mutation,
+  queryGeneric as query,
+} from "convex/server";
+import { v } from "convex/values";
+import { references } from "./references";
+
+export const run = internalMutation({
+  args: { name: v.string(), fail: v.optional(v.boolean()) },
+  handler: async (ctx, { name, fail }) => {
+    await ctx.db.insert("runs", { name, at: Date.now() });
+    if (fail) throw new Error("this job fails");
+  },
+});
+
+export const act = action({
+  args: { name: v.string() },
+  handler: (ctx, { name }) => ctx.runMutation(references.run, { name }),
+});
+
+export const schedule = mutation({
+  args: { name: v.string(), inMs: v.number(), kind: v.string(), refuse: v.optional(v.boolean()) },
+  handler: async (ctx, { name, inMs, kind, refuse }) => {
+    const id =
+      kind === "action"
+        ? await ctx.scheduler.runAfter(inMs, references.act, { name })
+        : await ctx.scheduler.runAfter(inMs, references.run, { name, fail: kind === "failing" });
+    if (refuse) throw new Error("and so nothing is scheduled");
+    return id;
+  },
+});
+
+export const cancel = mutation({
+  args: { id: v.id("_scheduled_functions") },
+  handler: (ctx, { id }) => ctx.scheduler.cancel(id),
+});
+
+export const state = query({
+  args: { id: v.id("_scheduled_functions") },
+  handler: async (ctx, { id }) => {
+    const job = await ctx.db.system.get(id);
+    return (
+      job && {
+        name: job.name,
+        args: job.args,
+        kind: job.state.kind,
+        completed: job.completedTime !== undefined,
+      }
+    );
+  },
+});
+
+export const open = query({
+  args: {},
+  handler: async (ctx) => {
+    const jobs = await ctx.db.system.query("_scheduled_functions").collect();
+    return jobs.filter(({ state }) => state.kind === "pending").length;
+  },
+});
+
+export const tick = internalMutation({
+  args: { name: v.string() },
+  handler: async (ctx, { name }) => {
+    await ctx.db.insert("runs", { name, at: Date.now() });
+  },
+});

@@ -1,0 +1,14 @@
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+
+export default defineSchema({
+  notes: defineTable({ text: v.string(), stars: v.optional(v.number()), owner: v.optional(v.id("people")) })
+    .index("by_stars", ["stars"])
+    .index("by_owner_stars", ["owner", "stars"]),
+  people: defineTable({ name: v.string(), contact: v.optional(v.object({ mail: v.string() })) }).index(
+    "by_mail",
+    ["contact.mail"],
+  ),
+  anything: defineTable(v.any()).index("by_value", ["value"]),
+  runs: defineTable({ name: v.string(), at: v.number() }).index("by_name", ["name"]),
+});

@@ -1,0 +1,105 @@
+/** Starts the real backend process for a test, and ends it. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../backend/main.ts", import.meta.url));
+export const APP = fileURLToPath(new URL("./app", import.meta.url));
+
+export type Answer = {
+  status?: "success" | "error";
+  value?: unknown;
+  errorMessage?: string;
+  errorData?: unknown;
+  code?: string;
+};
+
+export type Backend = {
+  url: string;
+  siteUrl: string;
+  adminKey: string;
+  functionsHash: string;
+  process: ChildProcess;
+  call: (kind: string, path: string, args?: object, headers?: Record<string, string>) => Promise<Answer>;
+  /** Sends a signal and waits for the end. @returns the exit code, null after a kill. */
+  end: (signal?: NodeJS.Signals) => Promise<number | null>;
+};
+
+/** What is left to be undone when the test process ends, last first. */
+const leftovers: (() => void)[] = [];
+process.once("exit", () => {
+  for (const undo of leftovers.reverse()) undo();
+});
+
+/** A folder that lives as long as the test process. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "backend-test-"));
+  leftovers.push(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Arguments of a backend on any free ports. */
+export function argumentsFor(folder: string, functions = APP, port = 0): string[] {
+  const key = join(folder, "admin-key");
+  const ports = ["--port", String(port), "--site-port", "0"];
+  return [MAIN, "--functions", functions, "--data", join(folder, "db"), ...ports, "--admin-key-file", key];
+}
+
+/** Runs a backend that is expected to end by itself. */
+export function runToEnd(args: string[]): Promise<{ code: number | null; stderr: string; stdout: string }> {
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+  const texts = { stdout: "", stderr: "" };
+  child.stdout.on("data", (chunk: Buffer) => (texts.stdout += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (texts.stderr += chunk.toString()));
+  return new Promise((resolve) => child.once("close", (code) => resolve({ code, ...texts })));
+}
+
+/** Starts a backend and waits for its ready line. @param port 0 for any free one. */
+export async function startBackend(folder = temporaryFolder(), functions = APP, port = 0): Promise<Backend> {
+  const child = spawn(process.execPath, argumentsFor(folder, functions, port), {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  leftovers.push(() => child.kill("SIGKILL"));
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  const ended = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
+  const line = await Promise.race([
+    new Promise<string>((resolve) => createInterface(child.stdout).once("line", resolve)),
+    ended.then(() => Promise.reject(new Error(`the backend did not start: ${stderr}`))),
+  ]);
+  const ready = JSON.parse(line) as { url: string; siteUrl: string; functionsHash: string };
+  const adminKey = readFileSync(join(folder, "admin-key"), "utf8").trim();
+  return {
+    ...ready,
+    adminKey,
+    process: child,
+    call: async (kind, path, args = {}, headers = {}) => {
+      const response = await fetch(`${ready.url}/api/${kind}`, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...headers },
+        body: JSON.stringify({ path, args }),
+      });
+      return (await response.json()) as Answer;
+    },
+    end: (signal = "SIGTERM") => {
+      child.kill(signal);
+      return ended;
+    },
+  };
+}
+
+/** Asks until the answer is as expected, at most for a few seconds. */
+export async function eventually<Value>(
+  ask: () => Promise<Value>,
+  expected: (value: Value) => boolean,
+): Promise<Value> {
+  const deadline = Date.now() + 8000;
+  for (;;) {
+    const value = await ask();
+    if (expected(value) || Date.now() > deadline) return value;
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
