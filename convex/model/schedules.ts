@@ -1,0 +1,232 @@
+/** Applying a schedule: all of it or nothing, the same again without a change. */
+import { ConvexError } from "convex/values";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { findAgent, linkAgent, wouldLink, writeCard } from "../fleet";
+import { cardOf, findRow, type Row, type RowChanges, store } from "./agents";
+import {
+  agentName,
+  duration,
+  DURATION_LIMITS,
+  filledText,
+  MAX_MISSES,
+  quote,
+  statusWord,
+  TEXT_LIMITS,
+  text,
+  wholeNumber,
+} from "./checks";
+import { CronError, isTimeZone, nextFire, parseCron } from "./cron";
+import { defaultGraceMs } from "./expected";
+import { DEFAULT_MISSES, dueOf, rankOf, registered, rescheduled } from "./liveness";
+import { invalid } from "./refusal";
+import type {
+  Applied,
+  Schedule,
+  ScheduleArgs,
+  ScheduleChange,
+  ScheduledAgent,
+  ScheduleProblem,
+} from "./validators";
+
+/** Agents of one call; the CLI sends a bigger schedule in several. */
+const MAX_AGENTS = 200;
+
+/** Names in `listed`, and rows read to find the unlisted: some megabytes, and more agents than one schedule file is read with. */
+const MAX_LISTED = 5_000;
+
+/** What a row takes over from the schedule as it stands there. */
+type Registered = Pick<
+  Row,
+  "source" | "schedule" | "misses" | "maxRunMs" | "actWithinMs" | "purpose" | "plannedStatus" | "plannedHost"
+> & { graceMs?: number };
+
+type Planned = { agent: string; wanted: Registered };
+
+/** Register and change agents; see `scheduleArgs`. Refused as a whole, with every problem, when any agent's row cannot be used. */
+export async function applySchedule(ctx: MutationCtx, args: ScheduleArgs): Promise<Applied> {
+  const now = Date.now();
+  const source = filledText(args.source, "source", TEXT_LIMITS.source);
+  if (args.agents.length > MAX_AGENTS) {
+    throw invalid("agents", `${args.agents.length} agents, at most ${MAX_AGENTS} are taken in one call`);
+  }
+  if (args.listed && args.listed.length > MAX_LISTED) {
+    throw invalid("listed", `${args.listed.length} names, at most ${MAX_LISTED} are taken`);
+  }
+  const { planned, problems } = checkAgents(args.agents, source, now);
+  if (problems.length > 0) return { outcome: "refused", problems };
+  const changes: ScheduleChange[] = [];
+  for (const { agent, wanted } of planned)
+    changes.push(await applyOne(ctx, agent, wanted, now, !args.dryRun));
+  const unlisted = args.listed ? await unlistedAgents(ctx, source, args.listed) : [];
+  return { outcome: args.dryRun ? "planned" : "applied", changes, unlisted };
+}
+
+async function applyOne(
+  ctx: MutationCtx,
+  agent: string,
+  wanted: Registered,
+  now: number,
+  write: boolean,
+): Promise<ScheduleChange> {
+  const row = await findRow(ctx, agent);
+  const linked = write ? (await linkAgent(ctx, agent)) !== null : await wouldLink(ctx, agent);
+  if (row === null) {
+    const graceMs = wanted.graceMs ?? defaultGraceMs(wanted.schedule, now);
+    const fresh = {
+      agent,
+      ...wanted,
+      graceComputed: wanted.graceMs === undefined,
+      ...registered({ ...wanted, graceMs }, now),
+      linked,
+      hosts: [],
+      runsSinceActed: 0,
+    };
+    if (write) await insertRow(ctx, fresh);
+    return { agent, change: "added", fields: [], linked, firstDueAt: dueOf(fresh) ?? now };
+  }
+  const fields = changedFields(row, wanted);
+  const scheduleChanged = fields.includes("schedule");
+  const { graceMs: stated, ...plain } = wanted;
+  const keepsGrace = stated === undefined && row.graceComputed && !scheduleChanged;
+  const graceMs = keepsGrace ? row.graceMs : (stated ?? defaultGraceMs(wanted.schedule, now));
+  const move = rescheduled(row, { ...plain, graceMs }, scheduleChanged, now);
+  const changes: RowChanges = { ...plain, ...move.changes, graceComputed: stated === undefined };
+  if (write && (fields.length > 0 || linked !== row.linked)) await store(ctx, row, changes);
+  return {
+    agent,
+    change: fields.length > 0 ? "changed" : "unchanged",
+    fields,
+    linked,
+    firstDueAt: dueOf({ ...row, ...changes }) ?? now,
+  };
+}
+
+async function insertRow(
+  ctx: MutationCtx,
+  fresh: Omit<Row, "_id" | "_creationTime" | "rank">,
+): Promise<void> {
+  const row = { ...fresh, rank: rankOf(fresh) };
+  await ctx.db.insert("agentLiveness", row);
+  const linkedTo = await findAgent(ctx, fresh.agent);
+  if (linkedTo !== null) await writeCard(ctx, linkedTo._id, cardOf(row));
+}
+
+/** Which of what the schedule states differs from the row, by the names that the arguments have. */
+function changedFields(row: Row, wanted: Registered): string[] {
+  const stated = { ...row, graceMs: row.graceComputed ? undefined : row.graceMs };
+  const names: [keyof Registered, string][] = [
+    ["source", "source"],
+    ["purpose", "purpose"],
+    ["plannedStatus", "status"],
+    ["graceMs", "graceMs"],
+    ["misses", "misses"],
+    ["maxRunMs", "maxRunMs"],
+    ["actWithinMs", "actWithinMs"],
+    ["plannedHost", "host"],
+  ];
+  const fields = names.filter(([key]) => stated[key] !== wanted[key]).map(([, name]) => name);
+  return sameSchedule(row.schedule, wanted.schedule) ? fields : ["schedule", ...fields];
+}
+
+function sameSchedule(a: Schedule, b: Schedule): boolean {
+  if (a.kind === "interval") return b.kind === "interval" && a.everyMs === b.everyMs;
+  return b.kind === "cron" && a.expression === b.expression && a.timeZone === b.timeZone;
+}
+
+/** Agents that this schedule registered, that nobody retired, and that it no longer lists. */
+async function unlistedAgents(ctx: QueryCtx, source: string, listed: string[]): Promise<string[]> {
+  const names = new Set(listed);
+  const rows = await ctx.db
+    .query("agentLiveness")
+    .withIndex("by_source_and_agent", (q) => q.eq("source", source))
+    .take(MAX_LISTED);
+  return rows.filter((row) => row.control !== "retired" && !names.has(row.agent)).map((row) => row.agent);
+}
+
+// --- checks: every problem of every agent, so that one look at the file mends it ---
+
+function checkAgents(agents: ScheduledAgent[], source: string, now: number) {
+  const planned: Planned[] = [];
+  const problems: ScheduleProblem[] = [];
+  const seen = new Set<string>();
+  for (const args of agents) {
+    const checker = new Checker(args.agent);
+    checker.try(() => agentName(args.agent));
+    if (seen.has(args.agent)) checker.problem("agent", `${quote(args.agent)} is listed twice`);
+    seen.add(args.agent);
+    const wanted = checkAgent(checker, args, source, now);
+    problems.push(...checker.problems);
+    planned.push({ agent: args.agent, wanted });
+  }
+  return { planned, problems };
+}
+
+function checkAgent(checker: Checker, args: ScheduledAgent, source: string, now: number): Registered {
+  checkSchedule(checker, args.schedule, now);
+  checker.try(() => args.purpose !== undefined && text(args.purpose, "purpose", TEXT_LIMITS.purpose));
+  checker.try(() => args.host !== undefined && text(args.host, "host", TEXT_LIMITS.host));
+  for (const field of ["graceMs", "maxRunMs", "actWithinMs"] as const) {
+    const value = args[field];
+    checker.try(() => value !== undefined && duration(value, field, DURATION_LIMITS[field]));
+  }
+  const misses = args.misses ?? DEFAULT_MISSES;
+  checker.try(() => wholeNumber(misses, "misses", 1, MAX_MISSES));
+  const planned = checker.try(() => (args.status === undefined ? undefined : statusWord(args.status)));
+  return {
+    source,
+    schedule: args.schedule,
+    graceMs: args.graceMs,
+    misses,
+    maxRunMs: args.maxRunMs,
+    actWithinMs: args.actWithinMs,
+    purpose: args.purpose,
+    plannedStatus: planned?.status,
+    plannedHost: args.host,
+  };
+}
+
+function checkSchedule(checker: Checker, schedule: Schedule, now: number): void {
+  if (schedule.kind === "interval") {
+    checker.try(() => duration(schedule.everyMs, "schedule", DURATION_LIMITS.everyMs));
+    return;
+  }
+  const { expression, timeZone } = schedule;
+  if (!isTimeZone(timeZone)) {
+    checker.problem("timeZone", `${quote(timeZone)} is no IANA time zone such as "Europe/Berlin"`);
+  }
+  try {
+    const fires = isTimeZone(timeZone)
+      ? nextFire(parseCron(expression), timeZone, now)
+      : parseCron(expression);
+    if (fires === null) checker.problem("schedule", `${quote(expression)} never fires`);
+  } catch (error) {
+    if (!(error instanceof CronError)) throw error;
+    checker.problem("schedule", error.message);
+  }
+}
+
+/** Collects the problems of one agent. */
+class Checker {
+  readonly problems: ScheduleProblem[] = [];
+  readonly #agent: string;
+
+  constructor(agent: string) {
+    this.#agent = agent.slice(0, TEXT_LIMITS.agent);
+  }
+
+  problem(field: string, message: string): void {
+    this.problems.push({ agent: this.#agent, field, message });
+  }
+
+  /** The value of a check, or undefined and a problem where it says `invalid`. */
+  try<Value>(check: () => Value): Value | undefined {
+    try {
+      return check();
+    } catch (error) {
+      if (!(error instanceof ConvexError)) throw error;
+      const { field, problem } = error.data as { field: string; problem: string };
+      this.problem(field, problem);
+      return undefined;
+    }
+  }
+}

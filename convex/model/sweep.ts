@@ -1,0 +1,56 @@
+/** The sweep: flips agents whose deadline has passed, each minute, in bounded batches. */
+import { internal } from "../_generated/api";
+import type { Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { store } from "./agents";
+import { sweep } from "./liveness";
+import { gapNote, isHeld, readMonitor, sweepRuns } from "./monitor";
+
+/** Rows of one transaction; each is read and written with its agent's row and a flip, far below Convex's limits. */
+const BATCH = 100;
+
+/** A row that could not be handled is tried again after this long (ms), so that it stands in nobody's way meanwhile. */
+const RETRY_MS = 10 * 60_000;
+
+/** Characters of an error that are kept. */
+const MAX_ERROR_CHARS = 500;
+
+/**
+ * One batch. Each row is handled in a sub-transaction of its own, so that one that throws (a team's fleet.ts may) loses nobody else's
+ * flip. A full batch is followed by the next at once.
+ */
+export async function sweepBatch(ctx: MutationCtx): Promise<null> {
+  const now = Date.now();
+  const monitor = await sweepRuns(ctx, now);
+  if (isHeld(monitor, now)) return null;
+  const overdue = await ctx.db
+    .query("agentLiveness")
+    // the lower bound leaves out rows without a deadline: a missing field sorts below every number
+    .withIndex("by_sweepAt", (q) => q.gte("sweepAt", 0).lte("sweepAt", now))
+    .take(BATCH);
+  for (const { _id } of overdue) {
+    try {
+      await ctx.runMutation(internal.maintenance.sweepRow, { row: _id });
+    } catch (error) {
+      const message = String(error instanceof Error ? error.message : error).slice(0, MAX_ERROR_CHARS);
+      await ctx.db.patch("agentLiveness", _id, { sweepAt: now + RETRY_MS, sweepError: { message, at: now } });
+    }
+  }
+  if (overdue.length === BATCH) await ctx.scheduler.runAfter(0, internal.maintenance.sweep, {});
+  return null;
+}
+
+/** One row, read again and judged by the rules, whatever deadline was stored. */
+export async function sweepOne(ctx: MutationCtx, id: Id<"agentLiveness">): Promise<null> {
+  const row = await ctx.db.get("agentLiveness", id);
+  if (row === null) return null;
+  const move = sweep(row, Date.now());
+  const note = move.flip && gapNote(await readMonitor(ctx), move.flip.becameAt);
+  await store(
+    ctx,
+    row,
+    { ...move.changes, sweepError: undefined },
+    move.flip && { ...move.flip, gapNote: note },
+  );
+  return null;
+}

@@ -1,0 +1,14 @@
+import { mutation } from "../_generated/server";
+import { authorize } from "../model/access";
+import { applySchedule } from "../model/schedules";
+import * as shapes from "../model/validators";
+
+/** Register the agents of a schedule, or say what that would change. */
+export default mutation({
+  args: { token: shapes.token, schedule: shapes.scheduleArgs },
+  returns: shapes.applied,
+  handler: async (ctx, { token, schedule }) => {
+    await authorize(ctx, token, ["admin"]);
+    return await applySchedule(ctx, schedule);
+  },
+});

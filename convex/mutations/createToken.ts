@@ -1,0 +1,14 @@
+import { mutation } from "../_generated/server";
+import { authorize } from "../model/access";
+import { createToken } from "../model/tokens";
+import * as shapes from "../model/validators";
+
+/** Store the hash of a token that the caller made. */
+export default mutation({
+  args: { token: shapes.token, request: shapes.tokenArgs },
+  returns: shapes.createdToken,
+  handler: async (ctx, { token, request }) => {
+    await authorize(ctx, token, ["admin"]);
+    return await createToken(ctx, request);
+  },
+});

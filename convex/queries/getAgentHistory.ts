@@ -1,0 +1,14 @@
+import { query } from "../_generated/server";
+import { authorize } from "../model/access";
+import { agentHistory } from "../model/views";
+import * as shapes from "../model/validators";
+
+/** The heartbeats of one agent, newest first. */
+export default query({
+  args: { token: shapes.token, request: shapes.historyArgs },
+  returns: shapes.history,
+  handler: async (ctx, { token, request }) => {
+    await authorize(ctx, token, ["read"]);
+    return await agentHistory(ctx, request);
+  },
+});

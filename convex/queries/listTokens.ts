@@ -1,0 +1,14 @@
+import { query } from "../_generated/server";
+import { authorize } from "../model/access";
+import { listTokens } from "../model/tokens";
+import * as shapes from "../model/validators";
+
+/** All access tokens; never a hash. */
+export default query({
+  args: { token: shapes.token, request: shapes.emptyArgs },
+  returns: shapes.tokenList,
+  handler: async (ctx, { token }) => {
+    await authorize(ctx, token, ["admin"]);
+    return await listTokens(ctx);
+  },
+});

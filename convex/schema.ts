@@ -1,0 +1,209 @@
+/**
+ * All tables. Ours come first, as one object that a team can spread into a schema of its own; `agents` and `tasks` below are the least
+ * that an app of our own needs, and a team keeps its own instead.
+ */
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+import {
+  agentCard,
+  control,
+  countedBy,
+  health,
+  lastError,
+  lastRun,
+  openRun,
+  reportingHost,
+  result,
+  schedule,
+  scope,
+  status,
+  storedRun,
+} from "./model/validators";
+
+export const heartbeatTables = {
+  /**
+   * History: one immutable row per heartbeat.
+   * Written by recordHeartbeat. Read by recordHeartbeat (is it there already, the other half of a run), getAgentHistory and getAgent
+   * (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
+   */
+  agentHeartbeats: defineTable({
+    heartbeatId: v.string(),
+    agent: v.string(),
+    sentAt: v.number(),
+    deliveredAt: v.number(),
+    receivedAt: v.number(),
+    livenessAt: v.number(),
+    status,
+    rawStatus: v.string(),
+    summary: v.optional(v.string()),
+    error: v.optional(v.string()),
+    result: v.optional(result),
+    openTasks: v.number(),
+    staleTasks: v.number(),
+    countsCapped: v.boolean(),
+    countedBy,
+    host: v.optional(v.string()),
+    clientVersion: v.optional(v.string()),
+    run: v.optional(storedRun),
+  })
+    // recordHeartbeat: recorded exactly once
+    .index("by_heartbeatId", ["heartbeatId"])
+    // getAgentHistory: newest liveness instant first; getAgent: what was delivered late into a silence
+    .index("by_agent_and_livenessAt", ["agent", "livenessAt"])
+    // recordHeartbeat: the start of a finish, the finish of a start
+    .index("by_run", ["agent", "run.runId", "run.phase"]),
+
+  /**
+   * One row per watched agent: its schedule, what the operator wants, what was heard last, and what the backend concludes.
+   * Written by applySchedule, recordHeartbeat, setAgentControl and the sweep; who may move which state stands in model/liveness.ts.
+   * Read by every view. Never pruned: a retired agent keeps its row.
+   */
+  agentLiveness: defineTable({
+    agent: v.string(),
+    /** the schedule file that registered it */
+    source: v.string(),
+    schedule,
+    graceMs: v.number(),
+    /** the grace was computed from the schedule, nobody stated it */
+    graceComputed: v.boolean(),
+    misses: v.number(),
+    maxRunMs: v.optional(v.number()),
+    actWithinMs: v.optional(v.number()),
+    purpose: v.optional(v.string()),
+    /** the status and host that the schedule names: what a send reports by default, where it runs */
+    plannedStatus: v.optional(status),
+    plannedHost: v.optional(v.string()),
+    /** there is a row of this name in the team's `agents` */
+    linked: v.boolean(),
+
+    control,
+    controlSince: v.number(),
+    health,
+    healthSince: v.number(),
+    noticedAt: v.number(),
+    reason: v.optional(v.string()),
+    rank: v.number(),
+
+    /** registration, resume or schedule change, the latest: silence is not counted from before it */
+    resetAt: v.number(),
+    /** the latest instant that answers expected instants; a finish answers what its start did */
+    answeredFromAt: v.optional(v.number()),
+    dueAt: v.optional(v.number()),
+    degradeAt: v.optional(v.number()),
+    /** the earliest pending deadline; absent when there is none or the agent is already degraded */
+    sweepAt: v.optional(v.number()),
+    openRuns: v.array(openRun),
+    lastRun: v.optional(lastRun),
+    /** the latest heartbeat that is not a start: health follows it */
+    lastReport: v.optional(v.object({ at: v.number(), heartbeatId: v.string(), failing: v.boolean() })),
+
+    lastHeartbeatId: v.optional(v.string()),
+    lastHeartbeatAt: v.optional(v.number()),
+    lastSentAt: v.optional(v.number()),
+    lastReceivedAt: v.optional(v.number()),
+    skewMs: v.optional(v.number()),
+    status: v.optional(status),
+    rawStatus: v.optional(v.string()),
+    statusSince: v.optional(v.number()),
+    summary: v.optional(v.string()),
+    result: v.optional(result),
+    clientVersion: v.optional(v.string()),
+    hosts: v.array(reportingHost),
+    lastError: v.optional(lastError),
+    lastActedAt: v.optional(v.number()),
+    runsSinceActed: v.number(),
+    openTasks: v.optional(v.number()),
+    staleTasks: v.optional(v.number()),
+    countedAt: v.optional(v.number()),
+    countsCapped: v.optional(v.boolean()),
+
+    /** why the sweep could not handle this row, and when it tried */
+    sweepError: v.optional(lastError),
+  })
+    // every function that names an agent
+    .index("by_agent", ["agent"])
+    // getAgentDashboard: worst first
+    .index("by_rank_and_agent", ["rank", "agent"])
+    // the sweep: whose deadline has passed
+    .index("by_sweepAt", ["sweepAt"])
+    // applySchedule: what this schedule registered and no longer lists
+    .index("by_source_and_agent", ["source", "agent"]),
+
+  /**
+   * Changes of stored health. Written by recordHeartbeat, setAgentControl and the sweep. Read by getAgent.
+   * Pruned daily after 365 days.
+   */
+  agentFlips: defineTable({
+    agent: v.string(),
+    from: health,
+    to: health,
+    reason: v.string(),
+    becameAt: v.number(),
+    noticedAt: v.number(),
+    /** the monitor itself was away when this became true */
+    gapNote: v.optional(v.string()),
+    /** of a flip to degraded: nothing had been heard since this instant; what is delivered later from after it explains the flip */
+    silentSince: v.optional(v.number()),
+  })
+    // getAgent: the newest of one agent
+    .index("by_agent", ["agent"]),
+
+  /**
+   * Access tokens, by SHA-256 only. Written by createToken, revokeToken and setup:storeFirstToken. Read by every public function.
+   * Pruned daily, 365 days after being revoked.
+   */
+  heartbeatTokens: defineTable({
+    tokenHash: v.string(),
+    /** the first 12 hex digits of the hash, by which people name a token */
+    fingerprint: v.string(),
+    name: v.string(),
+    scope,
+    agents: v.optional(v.array(v.string())),
+    hostName: v.optional(v.string()),
+    createdAt: v.number(),
+    revokedAt: v.optional(v.number()),
+  })
+    // every public function: the look-up is the comparison
+    .index("by_tokenHash", ["tokenHash"])
+    // revokeToken
+    .index("by_fingerprint", ["fingerprint"])
+    // pruning
+    .index("by_revokedAt", ["revokedAt"]),
+
+  /**
+   * One row about the monitor itself. Written by the sweep. Read by getMonitorStatus, the sweep, and by recordHeartbeat only where it is about
+   * to flip an agent to degraded: whatever else read it would run again each minute. Never pruned.
+   */
+  heartbeatMonitor: defineTable({
+    sweepRanAt: v.number(),
+    /** the sweep was away between these; nobody is flipped to degraded before holdUntil */
+    awayFrom: v.optional(v.number()),
+    awayUntil: v.optional(v.number()),
+    holdUntil: v.optional(v.number()),
+  }),
+};
+
+export default defineSchema({
+  ...heartbeatTables,
+
+  /**
+   * The team's agents; here the least. Written by applySchedule (a row per agent; in a team's own table we insert none) and, the field `heartbeat`
+   * only, by recordHeartbeat, setAgentControl and the sweep. Read by the same through fleet.ts. Never pruned.
+   */
+  agents: defineTable({ name: v.string(), heartbeat: v.optional(agentCard) })
+    // fleet.ts: findAgent
+    .index("by_name", ["name"]),
+
+  /**
+   * The team's tasks; here the least. Written by addTask and completeTask. Read by getAgentTaskCounts, listAgentTasks and, when a heartbeat comes
+   * without counts, recordHeartbeat, all through fleet.ts. Never pruned.
+   */
+  tasks: defineTable({
+    title: v.string(),
+    status: v.string(),
+    assignee: v.string(),
+    updatedAt: v.optional(v.number()),
+  })
+    // fleet.ts: open tasks, all tasks of one agent
+    .index("by_assignee_and_status", ["assignee", "status", "updatedAt"]),
+});

@@ -1,0 +1,26 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, test } from "vitest";
+import { bundle, processEngine } from "./engines";
+import { stories } from "./stories";
+import { World } from "./world";
+
+describe("on the local backend", () => {
+  const folder = mkdtempSync(join(tmpdir(), "heartbeat-bundle-"));
+  const functions = join(folder, "functions.mjs");
+
+  beforeAll(() => bundle("convex", functions));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test.each(stories)("$title", async ({ run }) => {
+    const engine = await processEngine(functions);
+    try {
+      const world = new World(engine);
+      await world.prepare();
+      await run(world);
+    } finally {
+      await engine.stop();
+    }
+  });
+});
