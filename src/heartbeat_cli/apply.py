@@ -1,0 +1,123 @@
+"""Registering the schedule's agents: planned on the deployment, shown, and only then done.
+
+parsed ──dry run──▶ planned ──▶ nothing to change
+   │         │          └─asked─▶ applied
+   │         └─▶ refused: each problem with the line it is about, nothing written
+   └─▶ the table cannot be read: each line, nothing sent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from heartbeat_cli import times
+from heartbeat_cli.errors import ScheduleProblem
+from heartbeat_cli.output import shown
+from heartbeat_cli.schedule import Interval, Row
+
+BATCH = 200  # agents in one mutation: the backend's limit, which keeps it well inside a transaction's
+SOURCE_LIMIT = 1000  # characters
+
+Change = Mapping[str, Any]
+
+
+class Caller(Protocol):
+    """The part of a connection that applying needs."""
+
+    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What applying changes, or changed: one change for each row, and the agents no longer listed."""
+
+    changes: list[Change]
+    unlisted: list[str]
+
+    @property
+    def changed(self) -> list[Change]:
+        return [change for change in self.changes if change["change"] != "unchanged"]
+
+
+def source(host: str, home: Path) -> str:
+    """Who registers: agents that this source registered and no longer lists can be told from another
+    host's.
+    """
+    return f"{host}:{home.absolute()}"[:SOURCE_LIMIT]
+
+
+def submit(connection: Caller, rows: Sequence[Row], source: str, *, dry_run: bool) -> Outcome:
+    """Have the deployment judge (`dry_run`) or apply all rows, in batches; the last names every agent listed.
+
+    Raises `ScheduleProblem` with the line of every row that the deployment refuses: of a dry run nothing is
+    ever written, and each batch of the other kind is written whole or not at all.
+    """
+    changes: list[Change] = []
+    unlisted: list[str] = []
+    problems: list[tuple[int, str]] = []
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        body: dict[str, Any] = {"source": source, "agents": [row.wire() for row in batch], "dryRun": dry_run}
+        if start + BATCH >= len(rows):
+            body["listed"] = [row.agent for row in rows]
+        answer = connection.mutation("mutations/applySchedule", "schedule", body)
+        if answer["outcome"] == "refused":
+            problems += _with_lines(answer["problems"], batch)
+            if not dry_run:
+                break
+            continue
+        changes += answer["changes"]
+        unlisted += answer["unlisted"]
+    if problems:
+        problems.sort()
+        line, message = problems[0]
+        text = f"line {line}: {message}" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ScheduleProblem(
+            f"the deployment refuses the schedule, {text}", problems, hint="nothing was changed"
+        )
+    return Outcome(changes, unlisted)
+
+
+def _with_lines(problems: Sequence[Mapping[str, Any]], batch: Sequence[Row]) -> list[tuple[int, str]]:
+    lines = {row.agent: row.line for row in batch}
+    return [
+        (lines.get(problem["agent"], 0), f"{problem['agent']}, {problem['field']}: {problem['message']}")
+        for problem in problems
+    ]
+
+
+def schedule_text(row: Row) -> str:
+    if isinstance(row.schedule, Interval):
+        return f"every {times.every(row.schedule.every_ms)}"
+    return f"{row.schedule.expression} {row.schedule.zone}"
+
+
+def lines(outcome: Outcome, rows: Sequence[Row], now: int) -> list[str]:
+    """The diff for people: what is added (+), changed (~), the same (=), and who left the file (?)."""
+    by_name = {row.agent: row for row in rows}
+    width = max((len(change["agent"]) for change in outcome.changed), default=0)
+    wide = max((len(schedule_text(by_name[change["agent"]])) for change in outcome.changed), default=0)
+    found = []
+    for change in outcome.changed:
+        row = by_name[change["agent"]]
+        if change["change"] == "added":
+            first = change.get("firstDueAt")
+            mark, more = "+", "" if first is None else f"first expected {times.clock(first, now)}"
+        else:
+            mark, more = "~", f"({shown(', '.join(change['fields']))})"
+        found.append(f"  {mark} {row.agent:<{width}}  {shown(schedule_text(row)):<{wide}}  {more}".rstrip())
+        if change.get("linked") is False:
+            found.append(
+                f"    {'':<{width}}  not linked: the agents table has no row for it; watched all the same"
+            )
+    unchanged = len(outcome.changes) - len(outcome.changed)
+    if unchanged:
+        found.append(f"  = {unchanged} unchanged")
+    found += [
+        f"  ? {name} left the schedule and is still watched; to end that: heartbeat agents retire {name}"
+        for name in map(shown, outcome.unlisted)
+    ]
+    return found

@@ -1,0 +1,134 @@
+"""The command `heartbeat`: finds the command's module, runs it, and reports what went wrong in one place.
+
+Only the module of the command that was typed is imported: `send` runs from cron each few minutes, and most of
+what it costs is Python starting. Anything else (help, a word that is no command) mounts them all.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import typer
+
+    from heartbeat_cli.command import Invocation
+    from heartbeat_cli.errors import HeartbeatError
+
+PROGRAM = "heartbeat"
+# What starting imports lives until the end: looking for garbage in it meanwhile costs 20 ms and finds none
+OBJECTS_BEFORE_GC = 100_000
+INTERRUPTED = 130  # what a shell reports for SIGINT: 128 + 2
+
+# Each command, in the order of the help: the module whose `app` holds it, and the help of a group of
+# commands.
+COMMANDS: dict[str, tuple[str, str | None]] = {
+    "send": ("heartbeat_cli.commands.send", None),
+    "dashboard": ("heartbeat_cli.commands.dashboard", None),
+    "apply": ("heartbeat_cli.commands.apply", None),
+    "agents": ("heartbeat_cli.commands.agents", "Look at the watched agents; pause, resume, retire them."),
+    "tasks": ("heartbeat_cli.commands.tasks", "List an agent's tasks and how each was counted."),
+    "token": ("heartbeat_cli.commands.token", "Create, list and revoke access tokens."),
+    "cron": ("heartbeat_cli.commands.cron", "The crontab lines of the schedule."),
+    "local": ("heartbeat_cli.commands.local", "The local backend: a Convex deployment on this machine."),
+    "config": ("heartbeat_cli.commands.config", None),
+    "functions": ("heartbeat_cli.commands.functions", "What a push would do to a deployment."),
+}
+
+
+def main() -> NoReturn:
+    """The console script. Leaves the process at once, past whatever a client left running."""
+    gc.set_threshold(OBJECTS_BEFORE_GC)
+    arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        # An agent's emoji must not end in a traceback because cron's locale is not UTF-8
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    if arguments == ["--version"]:  # answered before any heavy import: crontab lines use it as a probe
+        print(version_line())
+        sys.exit(0)
+    try:
+        code = run(arguments)
+    except Exception:  # a bug: its traceback is shown, but the client that may be left must not hold us back
+        traceback.print_exc()
+        code = 1
+    from heartbeat_cli.client import leave  # noqa: PLC0415
+
+    leave(code)
+
+
+def version_line() -> str:
+    from heartbeat_cli import __version__  # noqa: PLC0415
+
+    return f"{PROGRAM} {__version__}"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code. The only place that catches `HeartbeatError`."""
+    import typer  # noqa: PLC0415
+
+    from heartbeat_cli.command import Invocation  # noqa: PLC0415
+    from heartbeat_cli.errors import HeartbeatError, UsageProblem  # noqa: PLC0415
+
+    words = [word for word in arguments if not word.startswith("-")]
+    invocation = Invocation(command=words[0] if words else "", json="--json" in arguments)
+    try:
+        code = typer.main.get_command(build(words[:1])).main(
+            args=list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=invocation
+        )
+    except HeartbeatError as error:
+        return _report(error, invocation)
+    except typer.TyperException as error:
+        # Typer's own usage errors, in our form: a sentence, what to do next, exit 2
+        path = getattr(getattr(error, "ctx", None), "command_path", PROGRAM)
+        message = " ".join(error.format_message().split())
+        return _report(UsageProblem(message, hint=f"see {path} --help"), invocation)
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except SystemExit as leaving:  # how Typer ends when whoever read our answer has seen enough of it
+        code = leaving.code
+    return code if isinstance(code, int) else 0
+
+
+def build(words: Sequence[str]) -> typer.Typer:
+    """The Typer application with the command that `words` begins with, or with all of them."""
+    import typer  # noqa: PLC0415
+
+    from heartbeat_cli.command import PLAIN  # noqa: PLC0415
+
+    app = typer.Typer(name=PROGRAM, **PLAIN)
+
+    @app.callback()
+    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        """Watch agents that run on a schedule: each reports in, silence is noticed.
+
+        A heartbeat here is an agent's report that it ran; it wakes nobody up.
+        """
+        if version:
+            print(version_line())
+            raise typer.Exit
+
+    wanted = [word for word in words if word in COMMANDS] or list(COMMANDS)
+    for name in wanted:
+        module, help_text = COMMANDS[name]
+        group = importlib.import_module(module).app
+        if help_text is None:
+            app.add_typer(group)
+        else:
+            app.add_typer(group, name=name, help=help_text)
+    return app
+
+
+def _report(error: HeartbeatError, invocation: Invocation) -> int:
+    from heartbeat_cli import output  # noqa: PLC0415
+
+    if invocation.json:
+        output.print_json(output.failure(invocation.command, invocation.deployment, error))
+    else:
+        output.say_error(error)
+        if invocation.deployment and invocation.deployment not in str(error):
+            output.say(f"  {invocation.said_deployment}")
+    return error.exit_code

@@ -1,0 +1,234 @@
+"""One bounded call to Convex; the answer is returned, or sorted into `Refused` and `Unreachable`.
+
+Two transports do the talking: the official client over a WebSocket (transport_ws.py) and plain HTTP
+(transport_http.py). Importing this module is cheap: neither is loaded before the first call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Protocol, Self
+
+from heartbeat_cli.address import normalise_url
+from heartbeat_cli.answer import Answer, Failure, Kind, Rejection, Value
+from heartbeat_cli.contact import DEPLOY
+from heartbeat_cli.deadline import Deadline
+from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
+
+__all__ = ["Connection", "Deadline", "leave", "normalise_url", "probe_version", "run_admin", "whole_numbers"]
+
+TransportName = Literal["auto", "ws", "http"]
+
+WHOLE_MAX = 2**53  # beyond it a float64 no longer holds every whole number
+ERROR_TEXT_MAX = (
+    300  # characters of a function's error in our one sentence: enough for the error, not for its stack
+)
+HIDDEN = "•••"
+REQUEST_ID = re.compile(r"\[Request ID: (\w+)\]\s*")
+MISSING_FUNCTION = "Could not find public function"
+MISSING_ANY_FUNCTION = "Could not find function"
+OTHER_VERSION = ("ArgumentValidationError", "ReturnsValidationError")
+HIDDEN_REASON = "Server Error"
+
+
+class _Transport(Protocol):
+    def call(self, kind: Kind, path: str, args: Mapping[str, Any]) -> Answer: ...
+    def close(self) -> None: ...
+
+
+class Connection:
+    """Calls to the functions of one deployment, all within one deadline. The token goes to this address only.
+
+    `transport`: `ws` is the official client, for the main thread only; `http` works everywhere; `auto` takes
+    `ws` where it can work and no proxy stands in between. A process that made a `ws` call has to end through
+    `leave`.
+    """
+
+    def __init__(
+        self, url: str, token: str | None, *, deadline: Deadline, transport: TransportName = "auto"
+    ) -> None:
+        """Connects to nothing yet. Raises `SettingsProblem` for an address that cannot be a deployment's."""
+        self._url = normalise_url(url)
+        self._token = token
+        self._deadline = deadline
+        self._name = transport
+        self._transport: _Transport | None = None
+
+    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What query `path` returns for `{body_name: body}` and the token; whole numbers come back as int.
+
+        Raises `Refused` (a ConvexError), `Unreachable` (anything else) or `UsageProblem` (the body cannot be
+        sent at all).
+        """
+        return self._call("query", path, {body_name: body})
+
+    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `query`, but for an `Unreachable` with `maybe_done`, which may have taken effect.
+
+        `ws` may run a mutation more than once when connections are cut: what is sent needs an id of its own.
+        """
+        return self._call("mutation", path, {body_name: body})
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Connection({self._url!r})"
+
+    def _call(self, kind: Kind, path: str, args: dict[str, Any]) -> dict[str, Any]:
+        if self._token is not None:
+            args["token"] = self._token
+        _sendable(args)
+        if self._transport is None:
+            self._transport = _transport(self._url, self._deadline, self._name)
+        result = _judged(self._url, path, self._transport.call(kind, path, args), self._token)
+        if not isinstance(result, dict):
+            raise _other_version(self._url, path, "its answer is not an object")
+        return result
+
+
+def _transport(url: str, deadline: Deadline, name: TransportName) -> _Transport:
+    from heartbeat_cli import transport_ws  # noqa: PLC0415 - 5 ms: commands without a call do without
+
+    if name == "auto":
+        from heartbeat_cli.proxies import proxy_applies  # noqa: PLC0415
+
+        name = "ws" if transport_ws.can_work_here() and not proxy_applies(url) else "http"
+    if name == "http":
+        from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
+
+        return HttpTransport(url, deadline)
+    if not transport_ws.can_work_here():
+        raise SettingsProblem(
+            "the transport ws works on the main thread of a POSIX system only", hint="use --transport http"
+        )
+    return transport_ws.WsTransport(url, deadline)
+
+
+def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], deadline: Deadline) -> Any:
+    """What any function, also an internal one, returns to the holder of the admin key; always over HTTP.
+
+    Raises as `Connection.query` does; a wrong key is `Refused` with the code `unauthorized`.
+    """
+    from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
+
+    if not (admin_key.isascii() and admin_key.isprintable() and admin_key == admin_key.strip() and admin_key):
+        raise SettingsProblem("the admin key is not one line of printable characters")
+    _sendable(args)
+    url = normalise_url(url)
+    with contextlib.closing(HttpTransport(url, deadline)) as transport:
+        return _judged(url, path, transport.call_as_admin(admin_key, path, args), admin_key)
+
+
+def probe_version(url: str, deadline: Deadline) -> str:
+    """The version that the deployment at `url` states; raises `Unreachable` with the cause."""
+    from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
+
+    with contextlib.closing(HttpTransport(normalise_url(url), deadline)) as transport:
+        return transport.version()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with `code`, now. The only way out once a `ws` call was made.
+
+    An ordinary exit can hang for a minute in the official client, or run a mutation that was given up.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # a full disk, a closed pipe, no stream at all: too late to tell anybody
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def _sendable(args: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(args, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        # `from None`: the error's text would quote the arguments
+        raise UsageProblem(
+            "what was given contains text that is not valid Unicode, or a number that is none"
+        ) from None
+
+
+def _judged(url: str, path: str, answer: Answer, secret: str | None) -> Any:
+    """The value of an answer, or the error it stands for. `secret` never gets into an error."""
+    match answer:
+        case Value(value):
+            return whole_numbers(value)
+        case Rejection(data):
+            raise _refused(whole_numbers(data), secret)
+        case Failure(text):
+            raise _failed(url, path, text, secret)
+
+
+def _refused(data: Any, secret: str | None) -> Refused:
+    if not isinstance(data, dict):
+        return Refused(_without(f"refused: {data}", secret))
+    clean = json.loads(_without(json.dumps(data, default=str), secret))
+    code, message = clean.get("code"), clean.get("message")
+    return Refused(
+        message if isinstance(message, str) and message else f"refused ({code or 'no reason given'})",
+        code=code if isinstance(code, str) else None,
+        data=clean,
+    )
+
+
+def _failed(url: str, path: str, text: str, secret: str | None) -> Unreachable:
+    request = REQUEST_ID.search(text)
+    lines = [line.strip() for line in REQUEST_ID.sub("", text).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0] == HIDDEN_REASON:
+        lines = lines[1:]
+    first = lines[0].removeprefix("Uncaught ") if lines else HIDDEN_REASON
+    said = _without(first, secret)[:ERROR_TEXT_MAX]
+    if MISSING_FUNCTION in text or MISSING_ANY_FUNCTION in text:
+        return Unreachable(f"{url} has no function {path}", cause="function_missing", hint=DEPLOY)
+    if said.startswith(OTHER_VERSION):
+        return _other_version(url, path, said)
+    where = (
+        f"the deployment's logs tell more (request id {request[1]})"
+        if request
+        else "the deployment's logs tell more"
+    )
+    if said == HIDDEN_REASON:
+        where += "; production deployments also answer so when functions are missing or of another version"
+    return Unreachable(f"{path} failed at {url}: {said}", cause="server_error", hint=where)
+
+
+def _other_version(url: str, path: str, said: str) -> Unreachable:
+    return Unreachable(
+        f"{path} at {url} is of another version than this program: {said}",
+        cause="server_error",
+        hint=f"functions are deployed first, programs updated later; {DEPLOY}",
+    )
+
+
+def _without(text: str, secret: str | None) -> str:
+    """Convex quotes refused arguments in its error texts, and a token is one."""
+    return text.replace(secret, HIDDEN) if secret else text
+
+
+def whole_numbers(value: Any) -> Any:
+    """`value` with each float that is a whole number as int, at any depth: Convex's numbers are float64."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) <= WHOLE_MAX:
+        return int(value)
+    if isinstance(value, list):
+        return [whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    return value

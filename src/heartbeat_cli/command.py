@@ -1,0 +1,158 @@
+"""What every command shares: common options, settings, one answer, one way to say which deployment it was.
+
+A command is a function of (edge, its own options) that returns an `Answer`; `register` adds the common
+options to it and prints the answer. Errors pass through to `cli.main`, which catches them in one place and
+finds in `Invocation` how to report them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heartbeat_cli import config, output
+from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli.output import Answer, say
+
+if TYPE_CHECKING:
+    from heartbeat_cli.client import Connection
+
+# Rich-styled help ignores NO_COLOR in part, and a traceback of ours is for bugs: the plain one says more
+PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "add_completion": False,
+}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One call of the program: what reporting its failure needs, filled in as it becomes known."""
+
+    command: str
+    json: bool
+    deployment: str | None = None
+    said_deployment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What a command works with: its settings, whether JSON was asked for, and the way to the deployment."""
+
+    settings: config.Settings
+    json: bool
+    invocation: Invocation
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def connect(self) -> Connection:
+        """The deployment, reached by nothing yet; all calls through it share one deadline, which begins now.
+
+        Raises `SettingsProblem` when there is no address, or no token for it.
+        """
+        from heartbeat_cli.client import Connection, Deadline  # noqa: PLC0415 - only commands that need it
+
+        settings = self.settings
+        url = settings.deployment()
+        if settings.token is None:
+            made = "heartbeat local up makes one" if settings.is_local else "heartbeat token save < FILE"
+            raise SettingsProblem(
+                f"there is no access token for {url}", hint=f"set HEARTBEAT_TOKEN, or keep one: {made}"
+            )
+        self.speaks_to(url, settings.shown_deployment())
+        return Connection(
+            url, settings.token, deadline=Deadline(settings.deadline_s), transport=settings.transport
+        )
+
+    def show(self, answer: Answer) -> None:
+        """Print an answer before the command fails all the same. Not with --json, which prints one object."""
+        output.print_answer(answer, colour=self.settings.colour, columns=self.settings.columns)
+
+    def speaks_to(self, url: str, said: str | None) -> None:
+        """From here on every answer and every failure names this deployment."""
+        self.invocation.deployment, self.invocation.said_deployment = url, said or url
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="ADDRESS", help="The deployment's address; 'local': the local backend."),
+]
+Home = Annotated[
+    str | None,
+    typer.Option("--home", metavar="FOLDER", help="The folder of cron-schedule.md and logs/."),
+]
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option("--deadline", metavar="SECONDS", help="How long all of it may take (default 10)."),
+]
+TransportOption = Annotated[
+    str | None, typer.Option("--transport", metavar="auto|ws|http", help="How to speak to the deployment.")
+]
+
+_COMMON = {
+    "url": (Url, None),
+    "home": (Home, None),
+    "deadline": (DeadlineOption, None),
+    "transport": (TransportOption, None),
+    "as_json": (Json, False),
+}
+
+
+def register(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
+    """Make a function (edge, its own options…) -> Answer the command `name` of `app`.
+
+    `name` is the whole of it as JSON shows it (`agents list`); its last word is the command's name in `app`.
+    The function's docstring is the command's help.
+    """
+
+    def wrap(function: Callable[..., Answer]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def run(ctx: typer.Context, **given: Any) -> int:
+            invocation: Invocation = ctx.obj
+            as_json = given.pop("as_json")
+            invocation.command, invocation.json = name, as_json
+            flags = config.Flags(**{key: given.pop(key) for key in _COMMON if key != "as_json"})
+            settings = config.load(flags, os.environ, Path.cwd())
+            for warning in settings.warnings:
+                say(f"heartbeat: {output.shown(warning)}")
+            edge = Edge(settings, as_json, invocation)
+            answer = function(edge, **given)
+            _print(answer, edge)
+            return answer.exit_code
+
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+            *(parameter.replace(kind=keyword) for parameter in own),
+            *(
+                inspect.Parameter(key, keyword, annotation=annotation, default=default)
+                for key, (annotation, default) in _COMMON.items()
+            ),
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name.rpartition(" ")[2])(run)
+        return run
+
+    return wrap
+
+
+def _print(answer: Answer, edge: Edge) -> None:
+    invocation = edge.invocation
+    if invocation.json:
+        output.print_json(output.envelope(invocation.command, invocation.deployment, answer.data))
+        return
+    edge.show(answer)
+    if invocation.said_deployment and not answer.says_deployment:
+        say(invocation.said_deployment)

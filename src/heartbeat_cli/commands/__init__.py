@@ -1,0 +1,1 @@
+"""The command line's declarations: options in, one call, an answer out. One module per capability."""

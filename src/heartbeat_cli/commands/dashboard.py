@@ -1,0 +1,78 @@
+"""`heartbeat dashboard`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from heartbeat_cli import dashboard, fleet, times
+from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.dashboard import BAD, HEALTH_WORDS
+from heartbeat_cli.errors import Unreachable, UsageProblem
+from heartbeat_cli.output import Answer, Table
+
+CHECK_FAILED = 3  # exit code of --check; apart from every failure of the program itself
+
+app = typer.Typer(**PLAIN)
+
+
+@register(app, "dashboard")
+def show(
+    edge: Edge,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            "--health", metavar="WORDS", help="Only these, as in degraded,late (totals stay whole)."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 3 when any agent is degraded or failing.")
+    ] = False,
+) -> Answer:
+    """Every watched agent, worst first."""
+    wanted = _wanted(health)
+    try:
+        found = fleet.fetch(edge.connect(), edge.now_ms)
+    except Unreachable:
+        known = fleet.last_known(edge.settings.data_dir, edge.settings.deployment())
+        if known is not None and not edge.json:
+            age = times.ago(known.as_of, edge.now_ms())
+            edge.show(_answer(edge, known, wanted, f"as of {age}: the deployment cannot be reached now"))
+        raise
+    fleet.keep(found, edge.settings.data_dir, edge.settings.deployment())
+    answer = _answer(edge, found, wanted, None)
+    if check and any(answer.data["totals"].get(word) for word in BAD):
+        answer.exit_code = CHECK_FAILED
+    return answer
+
+
+def _wanted(health: str | None) -> frozenset[str] | None:
+    if health is None:
+        return None
+    words = frozenset(word.strip().lower() for word in health.split(",") if word.strip())
+    unknown = sorted(words - set(HEALTH_WORDS))
+    if unknown or not words:
+        raise UsageProblem(
+            f"--health '{health}' is not made of health words", hint=f"give some of: {','.join(HEALTH_WORDS)}"
+        )
+    return words
+
+
+def _answer(edge: Edge, found: fleet.Fleet, wanted: frozenset[str] | None, banner: str | None) -> Answer:
+    seen = dashboard.views(found.agents, found.as_of)
+    counts = dashboard.totals(seen)
+    if wanted is not None:
+        seen = [view for view in seen if view.health in wanted]
+    summary = Text.assemble(
+        dashboard.totals_line(counts), " · ", dashboard.sweep_line(found.monitor, found.as_of)
+    )
+    lines: list[str | Text | Table] = [banner] if banner else []
+    if seen:
+        lines.append(dashboard.table(seen, found.as_of, None))
+    return Answer(
+        dashboard.as_json(found, seen, counts),
+        [*lines, summary, edge.settings.shown_deployment() or ""],
+        says_deployment=True,
+    )

@@ -1,0 +1,198 @@
+"""`heartbeat local up|down|status|logs|guide`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heartbeat_cli import local, output, times, tokens
+from heartbeat_cli.client import Deadline, run_admin
+from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.errors import Unreachable, UsageProblem
+from heartbeat_cli.instance import Instance
+from heartbeat_cli.output import Answer, shown
+
+app = typer.Typer(**PLAIN)
+
+LINES_DEFAULT = 50  # of the log: a screenful
+CHECK_FAILED = 3  # as every --check of this program
+KB = 1_000  # bytes, as disks are sold
+
+
+@register(app, "local up")
+def up(
+    edge: Edge,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help="Where it listens; 0: any free port. Kept for the next time. [7210]"),
+    ] = None,
+    functions: Annotated[
+        Path | None,
+        typer.Option("--functions", metavar="FOLDER", help="Other Convex functions, or a bundle of them."),
+    ] = None,
+) -> Answer:
+    """Start the local backend, or restart one whose code has changed. When it returns, it is ready."""
+    instance = _instance(edge)
+    fingerprint: list[str] = []
+
+    def greet(brought: local.BroughtUp) -> None:
+        edge.speaks_to(brought.record.url, f"{brought.record.url} (local)")
+        fingerprint.extend(_first_token(edge, instance, brought))
+
+    brought = local.up(instance, local.Wish(port, functions), os.environ, edge.now_ms, greet)
+    record = brought.record
+    because = f", because {' and '.join(brought.reasons)}" if brought.reasons else ""
+    data = {
+        "outcome": brought.outcome,
+        "reasons": list(brought.reasons),
+        "url": record.url,
+        "siteUrl": record.siteUrl,
+        "pid": record.pid,
+        "startedAt": record.startedAt,
+        "token": fingerprint[0] if fingerprint else None,
+    }
+    line = f"the local backend is {brought.outcome}{because}: {record.url} (process {record.pid})"
+    return Answer(data, [shown(line)], says_deployment=True)
+
+
+@register(app, "local down")
+def down(edge: Edge) -> Answer:
+    """Stop the local backend. Its data stays."""
+    done = local.down(_instance(edge))
+    if done.pid is None:
+        return Answer({"stopped": None, "killed": False}, ["the local backend is not running"])
+    how = " was killed: it did not stop when asked" if done.killed else " has stopped"
+    return Answer(
+        {"stopped": done.pid, "killed": done.killed}, [f"the local backend (process {done.pid}){how}"]
+    )
+
+
+@register(app, "local status")
+def status(
+    edge: Edge,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 3 unless it runs, answers, and runs the current code.")
+    ] = False,
+) -> Answer:
+    """Say whether the local backend runs, where, since when, and with which code."""
+    found = local.status(_instance(edge))
+    data: dict[str, Any] = {
+        "state": found.state,
+        "answers": found.answers,
+        "older": list(found.older),
+        "url": found.url,
+        "siteUrl": found.site_url,
+        "pid": found.pid,
+        "startedAt": found.started_at,
+        "version": found.version,
+        "functions": found.functions,
+        "dataBytes": found.data_bytes,
+        "folder": str(found.folder),
+    }
+    return Answer(
+        data,
+        [shown(line) for line in _told(found, edge.now_ms())],
+        exit_code=CHECK_FAILED if check and not found.healthy else 0,
+        says_deployment=True,
+    )
+
+
+@register(app, "local logs")
+def logs(
+    edge: Edge,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many.")] = LINES_DEFAULT,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+) -> Answer:
+    """Show the end of what the local backend wrote."""
+    log = _instance(edge).log
+    if follow:
+        if edge.json:
+            raise UsageProblem("--follow never ends, and --json is one object", hint="Leave one of them out.")
+        for line in log.follow(lines):
+            print(shown(line), flush=True)
+    found = log.lines(lines)
+    return Answer({"file": str(log.path), "lines": found}, [shown(line) for line in found])
+
+
+@register(app, "local guide")
+def guide(edge: Edge) -> Answer:
+    """Say what to try with the local backend, where everything lies, and how to be rid of it."""
+    settings, instance, me = edge.settings, _instance(edge), shlex.quote(sys.argv[0])
+    places = {
+        "schedule": str(settings.schedule_path),
+        "log": str(settings.log_path),
+        "data": str(instance.folder),
+        "token": str(tokens.path(settings.config_dir)),
+    }
+    commands = {
+        "look": f"{me} dashboard",
+        "report": f'{me} send torv --status working --summary "reading the plan"',
+        "one agent": f"{me} agents show hint",
+        "cron lines": f"{me} cron print",
+        "stop": f"{me} local down",
+        "delete": f"{me} local down && rm -r {shlex.quote(str(instance.folder))}",
+    }
+    lines = [
+        "",
+        "Try next (with --url local where HEARTBEAT_URL or CONVEX_URL name another deployment):",
+        *(f"  {name:<11} {command}" for name, command in commands.items()),
+        "Where things are:",
+        *(f"  {name:<11} {place}" for name, place in places.items()),
+    ]
+    return Answer({"try": commands, "files": places}, [shown(line) for line in lines], says_deployment=True)
+
+
+def _instance(edge: Edge) -> Instance:
+    return Instance(edge.settings.data_dir)
+
+
+def _first_token(edge: Edge, instance: Instance, brought: local.BroughtUp) -> list[str]:
+    """See to it that this user has a token there; its fingerprint, or nothing where there is nothing to
+    do.
+    """
+    config_dir, url = edge.settings.config_dir, brought.record.url
+    if brought.outcome == "already running" and tokens.stored(config_dir, url, []) is not None:
+        return []
+    admin_key = instance.admin_key.read_text(encoding="utf-8").splitlines()[0]
+    deadline = Deadline(edge.settings.deadline_s)
+    try:
+        return [
+            tokens.ensure_local_tokens(
+                config_dir,
+                url,
+                edge.settings.host,
+                lambda path, args: run_admin(url, admin_key, path, args, deadline),
+            )
+        ]
+    except Unreachable as problem:
+        if problem.cause != "function_missing":
+            raise
+        output.say(f"heartbeat: no token was made: these functions have no {tokens.FIRST_TOKEN_FUNCTION}")
+        return []
+
+
+def _told(found: local.LocalStatus, now: int) -> list[str]:
+    if found.state == "stopped":
+        where = f"; it was at {found.url}" if found.url else ""
+        return [f"the local backend is not running{where}. Start it: heartbeat local up", *_data(found)]
+    if found.state == "starting":
+        return [f"the local backend is starting (process {found.pid})", *_data(found)]
+    since = times.ago(found.started_at, now)
+    lines = [f"the local backend runs at {found.url} (process {found.pid}, started {since})"]
+    if found.older:
+        lines.append(f"it still runs the older {' and '.join(found.older)}: heartbeat local up")
+    if not found.answers:
+        lines.append("it does not answer: heartbeat local up restarts it")
+    lines.append(f"HTTP actions: {found.site_url}")
+    if found.functions:
+        lines.append(f"functions: {found.functions}")
+    return [*lines, *_data(found)]
+
+
+def _data(found: local.LocalStatus) -> list[str]:
+    return [f"data: {found.folder} ({found.data_bytes / KB:,.0f} kB)"]

@@ -1,0 +1,143 @@
+"""`heartbeat token create|list|revoke|save`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from heartbeat_cli import output, times, tokens
+from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.errors import Refused, SettingsProblem, UsageProblem
+from heartbeat_cli.heartbeat import agent_name
+from heartbeat_cli.output import Answer, Table
+
+TOKEN_INPUT_LIMIT = 4096  # characters read from standard input; a token has 43
+
+app = typer.Typer(**PLAIN)
+
+
+@register(app, "token create")
+def create(  # noqa: PLR0913 - its options
+    edge: Edge,
+    name: Annotated[str, typer.Argument(help="What it is for, as token list shows it.")],
+    *,
+    scope: Annotated[str, typer.Option("--scope", metavar="SCOPE", help="send, read or admin.")] = "send",
+    agents: Annotated[
+        str | None,
+        typer.Option("--agents", metavar="NAMES", help="Only these, as in hint,torv (scope send)."),
+    ] = None,
+    host_name: Annotated[
+        str | None, typer.Option("--host-name", metavar="NAME", help="The host it is meant for.")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep it for this user and address instead of showing it.")
+    ] = False,
+) -> Answer:
+    """Make an access token. It is shown once; the deployment stores only its hash."""
+    if scope not in tokens.SCOPES:
+        raise UsageProblem(f"unknown scope '{scope}'", hint=f"use one of: {', '.join(tokens.SCOPES)}")
+    only = [agent_name(part) for part in (agents or "").split(",") if part.strip()]
+    settings = edge.settings
+    url = settings.deployment()
+    if settings.token is None:
+        if scope == "admin" and not only:
+            return _first(edge, url, name)
+        raise SettingsProblem(
+            f"no admin token is kept for {url}, so it cannot make others",
+            hint="make its first one: heartbeat token create NAME --scope admin",
+        )
+    if save and settings.token_scope == tokens.ADMIN and scope != tokens.ADMIN:
+        raise UsageProblem(
+            f"{tokens.path(settings.config_dir)} keeps an admin token for {url}, which --save would replace",
+            hint="leave --save out and hand the token to whoever is to use it",
+        )
+    text = tokens.mint()
+    body = tokens.create_args(text, name, scope, only, host_name)
+    try:
+        made = edge.connect().mutation("mutations/createToken", "request", body)
+    except Refused as refused:
+        if refused.code == "unauthorized" and settings.token_scope == tokens.ADMIN:
+            line = tokens.first_token_line(settings.token, name)
+            refused.hint = f"if the kept token is the first and was not stored there yet: {line}"
+        raise
+    if save:
+        file = tokens.save(settings.config_dir, url, text, scope)
+        return Answer(
+            {**made, "savedIn": str(file)}, [f"{scope} token {made['fingerprint']} is kept in {file}"]
+        )
+    output.say(f"{scope} token {made['fingerprint']}, shown only now; keep it where it is used:")
+    output.say("  heartbeat token save   reads it from standard input")
+    return Answer({**made, "token": text}, [text])
+
+
+def _first(edge: Edge, url: str, name: str) -> Answer:
+    """A deployment's first token: nobody may call createToken yet, so its owner stores the hash by hand."""
+    settings = edge.settings
+    if settings.is_local:
+        raise SettingsProblem(
+            f"the local backend at {url} has no token here", hint="heartbeat local up makes one and keeps it"
+        )
+    text = tokens.mint()
+    file = tokens.save(settings.config_dir, url, text, "admin")
+    edge.speaks_to(url, settings.shown_deployment())
+    line = tokens.first_token_line(text, name)
+    output.say(f"an admin token for {url} is kept in {file}; it is not valid yet.")
+    output.say("Where the Convex project is, with its deploy key or login, run (it holds only the hash):")
+    data = {"fingerprint": tokens.fingerprint(text), "name": name, "scope": "admin"}
+    return Answer({**data, "savedIn": str(file), "run": line}, [line])
+
+
+@register(app, "token list")
+def list_tokens(edge: Edge) -> Answer:
+    """Every token the deployment knows, by fingerprint; their texts are known to nobody but their users."""
+    now = edge.now_ms()
+    found = edge.connect().query("queries/listTokens", "request", {})["tokens"]
+    table = Table(("token", "scope", "created", "state", "agents", "name"))
+    for token in found:
+        revoked = token.get("revokedAt")
+        table.rows.append(
+            (
+                str(token["fingerprint"]),
+                str(token["scope"]),
+                times.ago(token["createdAt"], now),
+                "valid" if revoked is None else f"revoked {times.ago(revoked, now)}",
+                ",".join(token.get("agents") or []) or "all",
+                " · ".join(str(part) for part in (token["name"], token.get("hostName")) if part),
+            )
+        )
+    return Answer({"tokens": found}, [table])
+
+
+@register(app, "token revoke")
+def revoke(
+    edge: Edge, fingerprint: Annotated[str, typer.Argument(help="The token's fingerprint, from token list.")]
+) -> Answer:
+    """End a token at once."""
+    settings = edge.settings
+    if settings.token and fingerprint == tokens.fingerprint(settings.token):
+        output.say("heartbeat: this is the token that this command itself uses; the next one needs another")
+    done = edge.connect().mutation("mutations/revokeToken", "request", {"fingerprint": fingerprint})
+    return Answer(done, [f"token {done['fingerprint']} is revoked"])
+
+
+@register(app, "token save")
+def save_token(
+    edge: Edge,
+    scope: Annotated[
+        str | None, typer.Option("--scope", metavar="SCOPE", help="Its scope, if known.")
+    ] = None,
+) -> Answer:
+    """Keep a token, read from standard input, for this user and the deployment's address."""
+    settings = edge.settings
+    url = settings.deployment()
+    if scope is not None and scope not in tokens.SCOPES:
+        raise UsageProblem(f"unknown scope '{scope}'", hint=f"use one of: {', '.join(tokens.SCOPES)}")
+    text = sys.stdin.read(TOKEN_INPUT_LIMIT).strip()
+    if not text or len(text.split()) != 1:
+        raise UsageProblem("standard input holds no token", hint="pipe it in: heartbeat token save < FILE")
+    file = tokens.save(settings.config_dir, url, text, scope)
+    edge.speaks_to(url, settings.shown_deployment())
+    data = {"fingerprint": tokens.fingerprint(text), "savedIn": str(file)}
+    return Answer(data, [f"token {data['fingerprint']} is kept in {file}"])

@@ -1,0 +1,257 @@
+"""The dashboard: which agent needs somebody, worst first. Pure: rows and `now` in, a table out.
+
+A deployment's queries never read a clock, so what depends on the time is judged here: `late` (rule 4),
+"nothing done" (rule 11), the age of the sweep (rule 8). Everything else is shown as it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Any
+
+from rich.text import Text
+
+from heartbeat_cli import times
+from heartbeat_cli.fleet import Fleet, Row
+from heartbeat_cli.output import Table, shown
+
+HEALTH_WORDS = ("degraded", "failing", "late", "new", "ok", "paused")  # as shown, worst first
+BAD = frozenset({"degraded", "failing"})  # what --check is about
+STATUSES_WAITING_FOR_SOMEBODY = frozenset({"blocked", "waiting"})
+
+# Rule 10, with `late` and "nothing done" sorted in
+_RANKS = ("degraded", "failing", "late", "needs somebody", "new", "nothing done", "ok", "paused")
+_STYLES = {
+    "degraded": "bold red",
+    "failing": "red",
+    "late": "yellow",
+    "new": "cyan",
+    "ok": "green",
+    "paused": "dim",
+}
+SWEEP_LATE_AFTER = 3  # times its own period: one skipped run is a slow minute, three are a dead sweep
+SWEEP_EVERY_MS = times.MINUTE_MS  # where a deployment does not tell it
+DELIVERED_LATE_MS = times.MINUTE_MS  # as the deployment's history has it: below, a slow network explains it
+ERROR_SHOWN_FOR_MS = times.DAY_MS  # after a recovery; older ones stand in `agents show`
+COUNT_LIMIT = 1000  # what a deployment counts up to
+SAID_LIMIT = 500  # characters of a summary or error in a cell: two lines, or one piped
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One row, judged at an instant: the health as shown, and where it stands in the order."""
+
+    row: Row
+    health: str
+    rank: int
+    nothing_done_for: float | None = None
+
+
+def judge(row: Row, now: float) -> View:
+    """Health as shown now: the stored one, unless the agent is paused, or `late` has come true since."""
+    stored = str(row.get("health", "new"))
+    if row.get("control") == "paused":
+        return _view(row, "paused", "paused")
+    if stored in BAD:
+        return _view(row, stored, stored)
+    if _is_late(row, now):
+        return _view(row, "late", "late")
+    if row.get("status") in STATUSES_WAITING_FOR_SOMEBODY:
+        return _view(row, stored, "needs somebody")
+    idle_for = _nothing_done_for(row, now) if stored == "ok" else None
+    if idle_for is not None:
+        return View(row, stored, _RANKS.index("nothing done"), idle_for)
+    return _view(row, stored, stored)
+
+
+def _view(row: Row, health: str, place: str) -> View:
+    # A word that a newer deployment invented is shown as it is, above what is known to be well
+    return View(row, health, _RANKS.index(place if place in _RANKS else "new"))
+
+
+def _is_late(row: Row, now: float) -> bool:
+    due = row.get("dueAt")
+    return due is not None and row.get("misses", 2) > 1 and now >= due + row.get("graceMs", 0)
+
+
+def _nothing_done_for(row: Row, now: float) -> float | None:
+    limit, last = row.get("actWithinMs"), row.get("lastHeartbeatAt")
+    if limit is None or last is None:
+        return None
+    since = row.get("lastActedAt") or row.get("controlSince") or last
+    return now - since if now - since >= limit else None
+
+
+def views(rows: Iterable[Row], now: float) -> list[View]:
+    """Every row judged, worst first, then by name."""
+    return sorted((judge(row, now) for row in rows), key=lambda view: (view.rank, str(view.row.get("agent"))))
+
+
+def table(seen: Sequence[View], now: float, zone: tzinfo | None) -> Table:
+    result = Table(("agent", "health", "last", "due", "tasks", "said"))
+    for view in seen:
+        row = view.row
+        result.rows.append(
+            (
+                shown(str(row.get("agent"))),
+                Text(_health(view, now), style=_STYLES.get(view.health, "")),
+                times.ago(row.get("lastHeartbeatAt"), now),
+                due(view, now, zone),
+                tasks(row),
+                said(view, now),
+            )
+        )
+    return result
+
+
+def _health(view: View, now: float) -> str:
+    row = view.row
+    since = {
+        "degraded": row.get("healthSince"),
+        "failing": row.get("healthSince"),
+        "paused": row.get("controlSince"),
+        "late": row.get("dueAt", now) + row.get("graceMs", 0),
+    }.get(view.health)
+    word = shown(view.health)
+    return word if since is None else f"{word} {times.span(now - since)}"
+
+
+def due(view: View, now: float, zone: tzinfo | None) -> str:
+    """When the next report is expected, or how many were not given."""
+    row, at = view.row, view.row.get("dueAt")
+    if view.health == "paused":
+        return "-"
+    if view.health == "degraded" and row.get("reason") == "overrunning":
+        return "overrunning"
+    if view.health in {"degraded", "late"} or (at is not None and _is_late(row, now)):
+        return f"{_unanswered(row, now)} {'missed' if view.health == 'degraded' else 'late'}"
+    return "-" if at is None else times.until(at, now, zone)
+
+
+def _unanswered(row: Row, now: float) -> str:
+    """How many expected instants passed in silence: exact for an interval; cron fires are the backend's."""
+    at, schedule = row.get("dueAt"), row.get("schedule") or {}
+    misses = int(row.get("misses", 2))
+    if schedule.get("kind") == "interval" and at is not None and schedule.get("everyMs"):
+        count = int((now - row.get("graceMs", 0) - at) // schedule["everyMs"]) + 1
+        return str(max(misses if row.get("degraded") else 1, count))
+    if row.get("degraded"):
+        return f"{misses}+"
+    return "1" if misses == 2 else "1+"  # noqa: PLR2004 - a second one would make it degraded
+
+
+def tasks(row: Row) -> str:
+    """`open/stale`; a count at the limit gets a plus."""
+    counts = [row.get("openTasks"), row.get("staleTasks")]
+    if counts[0] is None and counts[1] is None:
+        return "-"
+    capped = bool(row.get("countsCapped"))
+    return "/".join(
+        "?" if count is None else f"{int(count)}{'+' if capped and count >= COUNT_LIMIT else ''}"
+        for count in counts
+    )
+
+
+def said(view: View, now: float) -> Text:
+    """The agent's own words; where it said nothing, what is known instead; then what else is worth a look."""
+    row = view.row
+    text = Text()
+    if row.get("runningSince") is not None:
+        text.append(f"running for {times.span(now - row['runningSince'])}; ")
+    if view.health == "degraded" and row.get("reason") == "never reported":
+        text.append("never reported; ")
+    status = str(row.get("status") or "")
+    if status in STATUSES_WAITING_FOR_SOMEBODY and row.get("statusSince") is not None:
+        text.append(f"{status} for {times.span(now - row['statusSince'])}: ")
+    elif status not in {"", "ok", "error"}:
+        text.append(f"{shown(status)}: ")
+    if view.nothing_done_for is not None:
+        runs = int(row.get("runsSinceActed", 0))
+        span = times.span(view.nothing_done_for)
+        text.append(f"on time, nothing done for {span} ({_count(runs, 'run')}); ", style="yellow")
+    _append_words(text, view)
+    for note, style in _notes(view, now):
+        if text.plain and not text.plain.endswith(("; ", ": ")):
+            text.append(" · ", style="dim")
+        text.append(note, style=style)
+    return text[: len(text.plain.rstrip("; :"))]
+
+
+def _append_words(text: Text, view: View) -> None:
+    row, error = view.row, view.row.get("lastError")
+    if row.get("status") == "error" and error:
+        text.append(shown(str(error.get("message", "")), SAID_LIMIT), style="red")
+    elif row.get("summary"):
+        text.append(shown(str(row["summary"]), SAID_LIMIT))
+    elif row.get("result") == "noop" and view.nothing_done_for is None:
+        runs = int(row.get("runsSinceActed", 0))
+        text.append(f"noop, {runs} runs in a row" if runs > 1 else "noop")
+    elif row.get("purpose"):
+        text.append(shown(str(row["purpose"]), SAID_LIMIT), style="dim")
+
+
+def _notes(view: View, now: float) -> Iterable[tuple[str, str]]:
+    row, error = view.row, view.row.get("lastError")
+    received, alive = row.get("lastReceivedAt"), row.get("lastHeartbeatAt")
+    if received is not None and alive is not None and received - alive > DELIVERED_LATE_MS:
+        yield f"delivered {times.span(received - alive)} late", "yellow"
+    if error and row.get("status") != "error" and now - error.get("at", 0) < ERROR_SHOWN_FOR_MS:
+        yield (
+            f"error {times.ago(error['at'], now)}: {shown(str(error.get('message', '')), SAID_LIMIT)}",
+            "dim",
+        )
+    hosts = [shown(str(entry.get("host"))) for entry in row.get("hosts") or []]
+    if len(hosts) > 1:
+        yield f"hosts {', '.join(hosts)}", "yellow"
+    if row.get("linked") is False:
+        yield "not linked", "dim"
+
+
+def totals(seen: Sequence[View]) -> dict[str, int]:
+    """How many agents there are, in all and of each health as shown."""
+    counts = {"agents": len(seen)} | dict.fromkeys(HEALTH_WORDS, 0)
+    for view in seen:
+        counts[view.health] = counts.get(view.health, 0) + 1
+    return counts
+
+
+def totals_line(counts: Mapping[str, int]) -> str:
+    words = [f"{count} {shown(word)}" for word, count in counts.items() if word != "agents" and count]
+    head = _count(counts["agents"], "agent")
+    return (
+        f"{head}: {', '.join(words)}"
+        if words
+        else "no agents yet; register those of a schedule: heartbeat apply"
+    )
+
+
+def sweep_line(monitor: Mapping[str, Any], now: float) -> Text:
+    """The monitor's own heartbeat: without a sweep nobody becomes degraded, so its silence is said loudly."""
+    ran = monitor.get("sweepRanAt")
+    if ran is None:
+        return Text("the sweep has not run yet", style="yellow")
+    if now - ran > SWEEP_LATE_AFTER * monitor.get("sweepEveryMs", SWEEP_EVERY_MS):
+        return Text(f"sweep late: last {times.ago(ran, now)}, silence is not noticed", style="bold red")
+    line = Text(f"sweep {times.ago(ran, now)}")
+    hold = monitor.get("holdUntil")
+    if hold is not None and hold > now:
+        line.append(
+            f" · the backend was away: nobody is degraded before {times.clock(hold, now)}", style="yellow"
+        )
+    return line
+
+
+def as_json(fleet: Fleet, seen: Sequence[View], counts: Mapping[str, int]) -> dict[str, Any]:
+    """The rows as the deployment tells them, each with `shownHealth`; totals by the health as shown."""
+    return {
+        "asOf": fleet.as_of,
+        "agents": [{**view.row, "shownHealth": view.health} for view in seen],
+        "totals": dict(counts),
+        "monitor": dict(fleet.monitor),
+    }
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

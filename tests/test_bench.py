@@ -1,0 +1,32 @@
+"""The benchmarks run: what they measure is the real command against a real backend."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+def test_one_round_of_the_send_benchmark_prints_every_figure_and_ratio(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, BENCH / "send.py", "--rounds", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [re.sub(r"[\d.]+", "N", re.sub(r"  +", "  ", line)) for line in done.stdout.splitlines()]
+    assert rows[:-1] == [
+        "median of N fresh processes each  wall  CPU",
+        "imports  N ms  N ms",
+        "barest send  N ms  N ms",
+        "heartbeat send  N ms  N ms",
+        "heartbeat send : imports  N  N",
+        "heartbeat send : barest send  N  N",
+    ]
+    assert re.fullmatch(r"at most N times the imports: (kept|exceeded)", rows[-1])

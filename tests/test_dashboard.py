@@ -1,0 +1,364 @@
+"""The dashboard's judgement: what is shown of a row at an instant, and in which order."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from heartbeat_cli import agents, dashboard, fleet, send
+from heartbeat_cli.fleet import Fleet
+from heartbeat_cli.heartbeat import Heartbeat
+from heartbeat_cli.output import Page
+from heartbeat_cli.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+
+NOW = 1_795_420_800_000  # 2026-11-23T08:00:00Z
+GRACE = 30 * MINUTE_MS
+
+
+def row(agent: str = "hint", **more: Any) -> dict[str, Any]:
+    return {
+        "agent": agent,
+        "linked": True,
+        "schedule": {"kind": "cron", "expression": "0 */6 * * *", "timeZone": "UTC"},
+        "scheduleText": "0 */6 * * * UTC",
+        "graceMs": GRACE,
+        "misses": 2,
+        "control": "active",
+        "controlSince": NOW - 30 * DAY_MS,
+        "health": "ok",
+        "degraded": False,
+        "healthSince": NOW - 7 * HOUR_MS,
+        "status": "ok",
+        "statusSince": NOW - 2 * HOUR_MS,
+        "lastHeartbeatAt": NOW - 2 * HOUR_MS,
+        "lastReceivedAt": NOW - 2 * HOUR_MS,
+        "runsSinceActed": 0,
+        "openTasks": 0,
+        "staleTasks": 0,
+        "hosts": [{"host": "box1", "at": NOW}],
+        "dueAt": NOW + 4 * HOUR_MS,
+        "degradeAt": NOW + 10 * HOUR_MS + GRACE,
+        **more,
+    }
+
+
+def interval(**more: Any) -> dict[str, Any]:
+    return row(schedule={"kind": "interval", "everyMs": HOUR_MS}, **more)
+
+
+def degraded(agent: str = "hint", **more: Any) -> dict[str, Any]:
+    return row(agent, health="degraded", degraded=True, dueAt=NOW - 13 * HOUR_MS, **more)
+
+
+def said(found: dict[str, Any]) -> str:
+    return dashboard.said(dashboard.judge(found, NOW), NOW).plain
+
+
+def due(found: dict[str, Any]) -> str:
+    return dashboard.due(dashboard.judge(found, NOW), NOW, UTC)
+
+
+def lines(rows: list[dict[str, Any]], columns: int | None = 80) -> list[str]:
+    stream = io.StringIO()
+    Page(stream, colour=False, columns=columns).table(dashboard.table(dashboard.views(rows, NOW), NOW, UTC))
+    return stream.getvalue().splitlines()
+
+
+def test_an_agent_is_late_from_due_plus_grace_on_and_not_before() -> None:
+    at_boundary = row(dueAt=NOW - GRACE)
+    assert dashboard.judge(row(dueAt=NOW - GRACE + 1), NOW).health == "ok"
+    assert dashboard.judge(at_boundary, NOW).health == "late"
+    assert dashboard.judge(row(dueAt=NOW - GRACE - 1), NOW).health == "late"
+    assert due(row(dueAt=NOW - GRACE + 1)) == "now"
+    assert due(at_boundary) == "1 late"
+
+
+def test_with_one_miss_allowed_there_is_no_late() -> None:
+    assert dashboard.judge(row(dueAt=NOW - HOUR_MS, misses=1), NOW).health == "ok"
+
+
+def test_a_paused_agent_is_neither_late_nor_due() -> None:
+    paused = row(control="paused", dueAt=None, health="degraded", degraded=True)
+    assert dashboard.judge(paused, NOW).health == "paused"
+    assert due(paused) == "-"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (degraded(), "2+ missed"),
+        (degraded(misses=3), "3+ missed"),
+        (degraded(reason="overrunning"), "overrunning"),
+        (interval(dueAt=NOW - GRACE), "1 late"),
+        (interval(dueAt=NOW - GRACE - HOUR_MS, misses=4), "2 late"),
+        (interval(dueAt=NOW - GRACE - HOUR_MS, health="degraded", degraded=True), "2 missed"),
+        (interval(dueAt=NOW - GRACE - 18 * HOUR_MS - 1, health="degraded", degraded=True), "19 missed"),
+        (row(dueAt=NOW - GRACE, misses=3), "1+ late"),
+        (row(dueAt=NOW + 5 * HOUR_MS), "in 5 h"),
+        (row(dueAt=NOW + 30 * HOUR_MS), "tomorrow"),
+        (row(dueAt=None), "-"),
+        (row(dueAt=NOW - HOUR_MS, health="failing"), "1 late"),
+    ],
+)
+def test_due_says_when_or_how_many_were_missed(found: dict[str, Any], expected: str) -> None:
+    assert due(found) == expected
+
+
+def test_worst_comes_first_and_equals_by_name() -> None:
+    rows = [
+        row("paused", control="paused"),
+        row("ok-b"),
+        row("ok-a"),
+        row("nothing-done", actWithinMs=DAY_MS, lastActedAt=NOW - 3 * DAY_MS),
+        row("new", health="new", lastHeartbeatAt=None),
+        row("blocked", status="blocked"),
+        row("late", dueAt=NOW - HOUR_MS),
+        row("failing", health="failing", status="error"),
+        degraded("degraded"),
+        row("newer-word", health="quarantined"),
+    ]
+    assert [view.row["agent"] for view in dashboard.views(rows, NOW)] == [
+        "degraded",
+        "failing",
+        "late",
+        "blocked",
+        "new",
+        "newer-word",
+        "nothing-done",
+        "ok-a",
+        "ok-b",
+        "paused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (row(status="working", summary="3 files drifted"), "working: 3 files drifted"),
+        (row(summary="all fine"), "all fine"),
+        (row(result="noop", runsSinceActed=6), "noop, 6 runs in a row"),
+        (row(result="noop", runsSinceActed=1), "noop"),
+        (row(purpose="drift scan"), "drift scan"),
+        (row(), ""),
+        (
+            row(status="blocked", statusSince=NOW - 3 * HOUR_MS, summary="need a key"),
+            "blocked for 3 h: need a key",
+        ),
+        (row(status="waiting", statusSince=NOW - 3 * HOUR_MS), "waiting for 3 h"),
+        (row(status="dreaming", summary="of sheep"), "dreaming: of sheep"),
+        (
+            row(actWithinMs=DAY_MS, lastActedAt=NOW - 3 * DAY_MS, runsSinceActed=12, result="noop"),
+            "on time, nothing done for 3 d (12 runs)",
+        ),
+        (
+            row(health="failing", status="error", lastError={"message": "disk full", "at": NOW}, summary="x"),
+            "disk full",
+        ),
+        (
+            row(summary="better", lastError={"message": "disk full", "at": NOW - 5 * HOUR_MS}),
+            "better · error 5 h ago: disk full",
+        ),
+        (row(summary="better", lastError={"message": "disk full", "at": NOW - 25 * HOUR_MS}), "better"),
+        (row(lastHeartbeatAt=NOW - 5 * HOUR_MS, lastReceivedAt=NOW), "delivered 5 h late"),
+        (row(summary="x", linked=False), "x · not linked"),
+        (row(hosts=[{"host": "box1", "at": NOW}, {"host": "box2", "at": NOW}]), "hosts box1, box2"),
+        (degraded(reason="never reported", lastHeartbeatAt=None, status=None), "never reported"),
+        (row(runningSince=NOW - 5 * MINUTE_MS), "running for 5 min"),
+    ],
+)
+def test_what_was_said_and_what_is_known_besides(found: dict[str, Any], expected: str) -> None:
+    assert said(found) == expected
+
+
+def test_nothing_done_needs_an_agent_that_is_on_time() -> None:
+    idle: dict[str, Any] = {"actWithinMs": DAY_MS, "lastActedAt": NOW - DAY_MS}
+    assert dashboard.judge(row(**idle), NOW).nothing_done_for == DAY_MS
+    assert (
+        dashboard.judge(row(actWithinMs=DAY_MS, lastActedAt=NOW - DAY_MS + 1), NOW).nothing_done_for is None
+    )
+    assert dashboard.judge(degraded(**idle), NOW).nothing_done_for is None
+    assert dashboard.judge(row(dueAt=NOW - HOUR_MS, **idle), NOW).nothing_done_for is None
+    never_acted = row(actWithinMs=DAY_MS, controlSince=NOW - 2 * DAY_MS)
+    assert dashboard.judge(never_acted, NOW).nothing_done_for == 2 * DAY_MS
+
+
+def test_a_purpose_is_dimmed_and_an_agents_own_words_are_not() -> None:
+    purpose = dashboard.said(dashboard.judge(row(purpose="drift scan"), NOW), NOW)
+    words = dashboard.said(dashboard.judge(row(summary="drift scan", purpose="drift scan"), NOW), NOW)
+    assert [str(span.style) for span in purpose.spans] == ["dim"]
+    assert words.spans == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"openTasks": 12, "staleTasks": 3}, "12/3"),
+        ({"openTasks": 1000, "staleTasks": 3, "countsCapped": True}, "1000+/3"),
+        ({"openTasks": 1000, "staleTasks": 1000, "countsCapped": True}, "1000+/1000+"),
+        ({"openTasks": None, "staleTasks": None}, "-"),
+        ({"openTasks": 4, "staleTasks": None}, "4/?"),
+    ],
+)
+def test_counts_at_the_limit_get_a_plus(counts: dict[str, Any], expected: str) -> None:
+    assert dashboard.tasks(counts) == expected
+
+
+def test_the_table_of_the_readme_at_eighty_columns() -> None:
+    rows = [
+        row("rams", result="noop", runsSinceActed=6, dueAt=NOW + 24 * HOUR_MS),
+        degraded(
+            lastHeartbeatAt=NOW - 19 * HOUR_MS,
+            lastReceivedAt=NOW - 19 * HOUR_MS,
+            openTasks=12,
+            staleTasks=3,
+            status="working",
+            summary="3 files drifted",
+        ),
+    ]
+    assert lines(rows) == [
+        "agent  health        last      due        tasks  said",
+        "hint   degraded 7 h  19 h ago  2+ missed  12/3   working: 3 files drifted",
+        "rams   ok            2 h ago   tomorrow   0/0    noop, 6 runs in a row",
+    ]
+
+
+RUBBISH = row(
+    "x" * 64, summary="日本\x1b[31m[red]\u202e\n" * 50, hosts=[{"host": "h" * 255, "at": 1}] * 2, linked=False
+)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_rubbish_fits_too(columns: int) -> None:
+    found = lines([RUBBISH, degraded("d" * 64, summary="s" * 500), row(summary="日本" * 250)], columns)
+    assert len(found) == 7
+    assert all(cell_len(line) <= columns for line in found)
+    assert all(line.isprintable() for line in found)
+
+
+def test_piped_nothing_is_cut() -> None:
+    assert lines([row(summary="s" * 500)], None)[1].endswith(" " + "s" * 500)
+
+
+def test_totals_count_what_is_shown() -> None:
+    seen = dashboard.views(
+        [row("a"), row("b", dueAt=NOW - HOUR_MS), degraded("c"), row("d", control="paused")], NOW
+    )
+    counts = dashboard.totals(seen)
+    assert counts == {"agents": 4, "degraded": 1, "failing": 0, "late": 1, "new": 0, "ok": 1, "paused": 1}
+    assert dashboard.totals_line(counts) == "4 agents: 1 degraded, 1 late, 1 ok, 1 paused"
+    assert dashboard.totals_line(dashboard.totals(seen[:1])) == "1 agent: 1 degraded"
+    assert "heartbeat apply" in dashboard.totals_line(dashboard.totals([]))
+
+
+@pytest.mark.parametrize(
+    ("monitor", "expected"),
+    [
+        ({"sweepRanAt": NOW - 24 * SECOND_MS, "sweepEveryMs": MINUTE_MS}, "sweep 24 s ago"),
+        ({"sweepRanAt": NOW - 3 * MINUTE_MS}, "sweep 3 min ago"),
+        ({"sweepRanAt": NOW - 3 * MINUTE_MS - 1}, "sweep late: last 3 min ago, silence is not noticed"),
+        ({"sweepRanAt": NOW - 4 * MINUTE_MS, "sweepEveryMs": 5 * MINUTE_MS}, "sweep 4 min ago"),
+        ({}, "the sweep has not run yet"),
+        (
+            {"sweepRanAt": NOW, "holdUntil": NOW + 5 * MINUTE_MS},
+            "sweep now · the backend was away: nobody is degraded before 08:05 UTC",
+        ),
+        ({"sweepRanAt": NOW, "holdUntil": NOW}, "sweep now"),
+    ],
+)
+def test_the_sweeps_own_heartbeat(monitor: dict[str, Any], expected: str) -> None:
+    assert dashboard.sweep_line(monitor, NOW).plain == expected
+
+
+class Pages:
+    """A deployment of 2,500 agents, in pages."""
+
+    def query(self, path: str, body_name: str, body: Any) -> dict[str, Any]:
+        if path == "queries/getMonitorStatus":
+            return {"contractVersion": 1}
+        start = int(body.get("cursor") or 0)
+        rest = min(1000, 2500 - start)
+        return {
+            "agents": [row(f"a{number}") for number in range(start, start + rest)],
+            "isDone": start + rest == 2500,
+            "continueCursor": str(start + rest),
+        }
+
+
+def test_a_fleet_beyond_one_page_is_read_whole() -> None:
+    found = fleet.fetch(Pages(), lambda: NOW)
+    assert [agent["agent"] for agent in found.agents] == [f"a{number}" for number in range(2500)]
+
+
+def test_the_last_known_fleet_is_kept_for_each_deployment_and_to_its_owner(tmp_path: Path) -> None:
+    fleet.keep(Fleet([row("here")], {"sweepRanAt": NOW}, NOW), tmp_path, "http://a")
+    fleet.keep(Fleet([row("there")], {}, NOW), tmp_path, "http://b")
+    known = fleet.last_known(tmp_path, "http://a")
+    assert known is not None
+    assert (known.agents[0]["agent"], known.as_of, known.monitor) == ("here", NOW, {"sweepRanAt": NOW})
+    assert fleet.last_known(tmp_path, "http://c") is None
+    files = list((tmp_path / "last-known").iterdir())
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+    for file in files:
+        file.write_text("{ torn")
+    assert fleet.last_known(tmp_path, "http://a") is None
+
+
+def test_a_disk_that_refuses_costs_only_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    fleet.keep(Fleet([], {}, NOW), tmp_path / "data", "http://a")
+    assert fleet.last_known(tmp_path / "data", "http://a") is None
+
+
+CONTRACT = Path(__file__).parent / "contract"
+EXAMPLES = [
+    example["returns"]
+    for name in ("getAgentDashboard", "getAgent")
+    for example in json.loads((CONTRACT / f"{name}.json").read_text(encoding="utf-8"))
+    if "returns" in example
+]
+
+
+@pytest.mark.parametrize("answer", EXAMPLES)
+def test_every_row_that_the_functions_answered_is_shown(answer: dict[str, Any]) -> None:
+    rows = answer["agents"] if "agents" in answer else [answer["row"]]
+    now = max((found["controlSince"] for found in rows), default=NOW) + DAY_MS
+    seen = dashboard.views(rows, now)
+    assert {view.health for view in seen} <= set(dashboard.HEALTH_WORDS)
+    stored = [
+        found["health"] for found in rows if found["health"] in dashboard.BAD and found["control"] == "active"
+    ]
+    assert [view.health for view in seen if view.health in dashboard.BAD] == sorted(stored)
+    cells = [str(cell) for found in dashboard.table(seen, now, UTC).rows for cell in found]
+    assert not any("None" in cell for cell in cells)
+    if "row" in answer:
+        agents.facts(answer, now, UTC)
+        agents.flips_table(answer["flips"], UTC)
+
+
+def test_history_as_the_functions_answered_it_is_shown() -> None:
+    for example in json.loads((CONTRACT / "getAgentHistory.json").read_text(encoding="utf-8")):
+        if "returns" in example:
+            past = example["returns"]["heartbeats"]
+            assert len(agents.history_table(past, NOW, UTC).rows) == len(past)
+
+
+def test_recorded_answers_of_the_functions_make_a_line() -> None:
+    examples = json.loads((CONTRACT / "recordHeartbeat.json").read_text(encoding="utf-8"))
+    answers = [
+        (example["args"]["heartbeat"], example["returns"]) for example in examples if "returns" in example
+    ]
+    assert answers
+    for sent, answer in answers:
+        body = {name: value for name, value in sent.items() if name != "deliveredAt"}
+        heartbeat = Heartbeat.model_validate_json(json.dumps(body))
+        line = send.line(
+            send.Sent(heartbeat, answer, 1, ()), "http://127.0.0.1:7210 (local)", answer["receivedAt"]
+        )
+        assert line.startswith(f"{answer['agent']} {answer['health']}")
+        assert ("duplicate" in line) == (answer["outcome"] == "duplicate")

@@ -1,0 +1,48 @@
+"""What a push would take away from a deployment is named before it happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from heartbeat_cli.errors import SettingsProblem, UsageProblem
+from heartbeat_cli.functions import foreign_functions
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def spec(*functions: Mapping[str, object]) -> str:
+    return json.dumps({"url": "https://happy-otter-123.convex.cloud", "functions": functions})
+
+
+def test_an_empty_deployment_and_our_own_functions_hold_nothing_foreign() -> None:
+    ours = {"identifier": "mutations/recordHeartbeat.js:default", "functionType": "Mutation"}
+    sweep = {"identifier": "maintenance.js:sweep", "functionType": "Mutation"}
+    assert foreign_functions(spec(), REPOSITORY / "convex") == []
+    assert foreign_functions(spec(ours, sweep), REPOSITORY / "convex") == []
+
+
+def test_functions_and_routes_of_somebody_else_are_named() -> None:
+    found = foreign_functions(
+        spec(
+            {"identifier": "messages.js:list", "functionType": "Query"},
+            {"identifier": "mutations/recordHeartbeat.js:other", "functionType": "Mutation"},
+            {"functionType": "HttpAction", "method": "POST", "path": "/stripe"},
+        ),
+        REPOSITORY / "convex",
+    )
+    assert found == ["POST /stripe", "messages:list", "mutations/recordHeartbeat:other"]
+
+
+@pytest.mark.parametrize("text", ["", "✖ No CONVEX_DEPLOYMENT set", "[]", '{"functions": [{"no": "name"}]}'])
+def test_a_deployment_that_could_not_be_asked_never_looks_empty(text: str) -> None:
+    with pytest.raises(UsageProblem, match="function-spec"):
+        foreign_functions(text, REPOSITORY / "convex")
+
+
+def test_a_folder_without_functions_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SettingsProblem, match="no Convex functions"):
+        foreign_functions(spec(), tmp_path)
