@@ -27,9 +27,9 @@ setup: .venv/.installed node_modules/.installed ## install everything, at the lo
 	@ln -sf ../nodejs/bin/node .venv/bin/node && ln -sfn nodejs/lib/node_modules/npm .venv/npm
 	@touch $@
 
-node_modules/.installed: package-lock.json .venv/.installed
+node_modules/.installed: package-lock.json | .venv/.installed
 	@echo "Setting up node_modules: about 50 MB to download (once)" >&2
-	@$(NPM) ci --loglevel=error
+	@$(NPM) ci --loglevel=error >/dev/null
 	@touch $@
 
 run: setup ## start the local backend, register the agents, send a heartbeat, show the dashboard
@@ -70,6 +70,9 @@ deploy: setup ## push convex/ to your own deployment, unless it holds functions 
 	@target=$$(mktemp) && trap 'rm -f "$$target"' EXIT \
 	  && if [ -n "$$CONVEX_DEPLOY_KEY$$CONVEX_SELF_HOSTED_URL" ]; then convex function-spec; else convex function-spec --prod; fi >"$$target" \
 	  && .venv/bin/heartbeat functions foreign convex <"$$target" && convex deploy
+
+readme: setup ## run the session of README.md again and write what it prints
+	@UPDATE_README=1 pytest -q tests/test_readme.py
 
 wheel: setup ## the package with the bundled functions and local backend inside, in dist/
 	@node backend/pack.ts convex src/heartbeat_cli/_bundle
