@@ -10,13 +10,29 @@ from dataclasses import dataclass
 
 import pytest
 
-from conftest import REPOSITORY, Cli
+from conftest import REPOSITORY, Cli, Live
+from heartbeat_cli import tokens
+from heartbeat_cli.heartbeat import heartbeat_id
 
 README = REPOSITORY / "README.md"
 SESSION = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
+LATER = re.compile(r"(?<=with nobody paying attention:\n\n```\n).*?(?=```)", re.DOTALL)
+HOUR_MS = 3_600_000
 # what differs from one run to the next: instants, ages, process ids, sizes
-WHEN = r"(?:(?:\w{3} )?\d\d:\d\d UTC|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
+WHEN = r"(?:(?:\w{3} )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
+EVERY = {"hint": "6h", "torv": "1d", "rams": "1d", "kami": "1d"}
 COMMANDS = re.compile(r"`(heartbeat [^`]+)`")
+
+
+def check(found: re.Pattern[str], real: str) -> None:
+    """Hold the README's block to what was really printed, or write it there (`make readme`)."""
+    text = README.read_text(encoding="utf-8")
+    block = found.search(text)
+    assert block, f"the README has lost its block {found.pattern}"
+    if os.environ.get("UPDATE_README"):
+        README.write_text(text[: block.start()] + real + text[block.end() :], encoding="utf-8")
+    else:
+        assert plain(block[0]) == plain(real)
 
 
 def plain(session: str) -> list[str]:
@@ -66,15 +82,42 @@ def newcomer(cli: Cli) -> Iterator[Newcomer]:
 
 
 def test_the_session_is_what_the_program_prints(newcomer: Newcomer) -> None:
-    text = README.read_text(encoding="utf-8")
-    session = SESSION.search(text)
-    assert session, "the README has lost its session"
+    session = SESSION.search(README.read_text(encoding="utf-8"))
+    assert session
     commands = [line[2:] for line in session[0].splitlines() if line.startswith("$ ")]
-    real = "".join(newcomer.type(command) for command in commands)
-    if os.environ.get("UPDATE_README"):
-        README.write_text(text[: session.start()] + real + text[session.end() :], encoding="utf-8")
-    else:
-        assert plain(session[0]) == plain(real)
+    check(SESSION, "".join(newcomer.type(command) for command in commands))
+
+
+def test_the_neglected_fleet_looks_as_shown(live: Live) -> None:
+    now = int(live.clock.read_text())
+
+    def send(agent: str, **said: object) -> None:
+        at = int(live.clock.read_text())
+        token = tokens.stored(live.cli.config_dir, live.url, [])
+        heartbeat = {"heartbeatId": heartbeat_id(at, os.urandom(10)), "agent": agent, "sentAt": at}
+        args = {
+            "token": token and token.text,
+            "heartbeat": {**heartbeat, "deliveredAt": at, "openTasks": 0, "staleTasks": 0, **said},
+        }
+        live.admin("mutations/recordHeartbeat", args)
+
+    rows = "\n".join(f"| {agent} | every {every} | audit |" for agent, every in EVERY.items())
+    live.cli.write_schedule(f"| agent | schedule | summary |\n|---|---|---|\n{rows}\n")
+    live.clock.write_text(str(now - 20 * HOUR_MS))
+    assert live.cli("apply", "--yes").code == 0
+    send("hint", status="working", summary="3 files drifted", openTasks=12, staleTasks=3)
+    live.clock.write_text(str(now - 9 * HOUR_MS))
+    send("kami", status="blocked", summary="needs the new style guide", openTasks=4)
+    live.clock.write_text(str(now - 4 * HOUR_MS))
+    send("torv", status="error", error="the review queue did not answer", openTasks=1)
+    for _ in range(6):
+        send("rams", status="ok", result="noop")
+        live.move_clock(1)
+    # the sweep was away in between, so that it holds back for ten minutes before it flips
+    for minutes_ago in (11, 7, 3, 0):
+        live.clock.write_text(str(now - minutes_ago * 60_000))
+        live.admin("maintenance:sweep", {})
+    check(LATER, live.cli("dashboard").out.replace(live.url, "http://127.0.0.1:7210 (local)"))
 
 
 def test_every_command_and_flag_of_the_readme_exists(cli: Cli) -> None:
