@@ -213,3 +213,46 @@ def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
         cli.write_schedule(TABLE)
         yield backend
         process.terminate()
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """Somebody with an empty home, whose local backend listens where no other test's does."""
+
+    env: dict[str, str]
+    url: str
+    log: Path
+
+    def type(self, command: str, env: Mapping[str, str] | None = None) -> str:
+        """What the terminal shows after a line typed in the clone, as if on a plain machine."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=REPOSITORY,
+            env={**self.env, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        shown = done.stdout
+        for real, written in (
+            (str(self.log), "~/convex-heartbeat/logs/agent-heartbeat.log"),
+            (self.url, "http://127.0.0.1:7210"),
+            (self.env["HOME"], "~"),
+            (str(REPOSITORY), "~/convex-heartbeat"),
+        ):
+            shown = shown.replace(real, written)
+        return shown
+
+
+@pytest.fixture
+def newcomer(cli: Cli) -> Iterator[Newcomer]:
+    # the folders of somebody who never heard of XDG
+    log = cli.folder / "agent-heartbeat.log"
+    cli.env |= {"HEARTBEAT_LOG": str(log)}
+    plain_home: dict[str, str | None] = {"XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
+    url = cli("local", "up", "--port", "0", "--json", env=plain_home).data["url"]
+    cli("local", "down", env=plain_home)
+    yield Newcomer(cli.environment(plain_home), url, log)
+    cli("local", "down", env=plain_home)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from conftest import REPOSITORY, Newcomer
 
 
 def make(
@@ -66,3 +68,19 @@ def test_a_machine_without_python_is_told_so(bare_clone: Path) -> None:
     result = make("setup", {}, "PYTHON=python-that-is-not-there", folder=bare_clone)
     assert result.returncode != 0
     assert "there is no python-that-is-not-there" in result.stderr
+
+
+def test_a_second_run_is_quick_doubles_nothing_and_keeps_the_data(newcomer: Newcomer) -> None:
+    elsewhere = {"CONVEX_URL": "https://happy-otter-123.convex.cloud", "HEARTBEAT_TOKEN": "of-that-other-one"}
+    newcomer.type("make run")
+    started = time.monotonic()
+    again = newcomer.type("make run", elsewhere)
+    assert time.monotonic() - started < 10
+    assert "already running" in again
+    assert "nothing to change" in again
+    assert "4 agents:" in again
+    assert "happy-otter" not in again, "make run always means the local backend"
+    shown = newcomer.type(".venv/bin/heartbeat agents show hint; .venv/bin/heartbeat token list")
+    assert shown.count("drift detection scan") == 1
+    assert len(re.findall(r"UTC +ok +0/0", shown)) == 2, "one heartbeat for each run, and both are kept"
+    assert shown.count("admin") == 1

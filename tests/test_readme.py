@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
 
-import pytest
-
-from conftest import REPOSITORY, Cli, Live
+from conftest import REPOSITORY, Cli, Live, Newcomer
 from heartbeat_cli import tokens
 from heartbeat_cli.heartbeat import heartbeat_id
 
@@ -42,50 +37,11 @@ def plain(session: str) -> list[str]:
     return [re.sub(r" +", " ", line) for line in session.splitlines()]
 
 
-@dataclass(frozen=True)
-class Newcomer:
-    """Somebody with an empty home, whose local backend listens where no other test's does."""
-
-    env: dict[str, str]
-    url: str
-
-    def type(self, command: str) -> str:
-        """A line typed in the clone, and what the terminal shows then."""
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=REPOSITORY,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        shown = f"$ {command}\n{done.stdout}"
-        for real, written in (
-            (self.url, "http://127.0.0.1:7210"),
-            (self.env["HOME"], "~"),
-            (str(REPOSITORY), "~/convex-heartbeat"),
-        ):
-            shown = shown.replace(real, written)
-        return shown
-
-
-@pytest.fixture
-def newcomer(cli: Cli) -> Iterator[Newcomer]:
-    # the folders of somebody who never heard of XDG
-    plain_home: dict[str, str | None] = {"XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
-    url = cli("local", "up", "--port", "0", "--json", env=plain_home).data["url"]
-    cli("local", "down", env=plain_home)
-    yield Newcomer(cli.environment(plain_home), url)
-    cli("local", "down", env=plain_home)
-
-
 def test_the_session_is_what_the_program_prints(newcomer: Newcomer) -> None:
     session = SESSION.search(README.read_text(encoding="utf-8"))
     assert session
     commands = [line[2:] for line in session[0].splitlines() if line.startswith("$ ")]
-    check(SESSION, "".join(newcomer.type(command) for command in commands))
+    check(SESSION, "".join(f"$ {command}\n{newcomer.type(command)}" for command in commands))
 
 
 def test_the_neglected_fleet_looks_as_shown(live: Live) -> None:
