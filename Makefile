@@ -6,7 +6,7 @@ NPM := .venv/bin/node .venv/npm/bin/npm-cli.js
 # `make run` and its tests of the README speak to the local backend of this home folder, whatever else is set
 LOCAL := env -u CONVEX_URL -u HEARTBEAT_TOKEN HEARTBEAT_URL=local HEARTBEAT_HOME=$(CURDIR) .venv/bin/heartbeat
 
-.PHONY: help setup run test test-long check fmt codegen bench dev deploy wheel
+.PHONY: help setup run test test-long check check-python check-typescript test-typescript test-python fmt codegen bench dev deploy wheel readme
 .DEFAULT_GOAL := help
 
 help: ## list the verbs
@@ -39,20 +39,32 @@ run: setup ## start the local backend, register the agents, send a heartbeat, sh
 	@$(LOCAL) dashboard
 	@$(LOCAL) local guide
 
-test: check ## run every check and every test
-	@vitest run
-	@pytest -q
+# two at a time: most tests wait for processes, so that two cores run both languages in the time of one
+AT_ONCE = @$(MAKE) --no-print-directory --jobs=2 --output-sync=target
 
-test-long: check ## the same, in the long forms
-	@HEARTBEAT_TEST_LONG=1 vitest run
-	@pytest -q -m "long or not long"
+test: setup ## run every check and every test
+	$(AT_ONCE) check-python check-typescript test-typescript test-python
+
+test-long: setup ## the same, in the long forms
+	$(AT_ONCE) check-python check-typescript && HEARTBEAT_TEST_LONG=1 vitest run && pytest -q -m "long or not long"
 
 check: setup ## lint, types, formats, generated code
-	@ruff check && ruff format --check --quiet && mypy
+	$(AT_ONCE) check-python check-typescript
+
+check-python:
+	@ruff check --quiet && ruff format --check --quiet && mypy
+
+check-typescript:
 	@tsc -p convex && tsc -p backend && tsc -p tests && eslint . && prettier --check --log-level warn .
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp -r convex package.json "$$tmp" && ln -s "$(CURDIR)/node_modules" "$$tmp" \
 	  && (cd "$$tmp" && convex codegen --system-udfs --typecheck disable >/dev/null 2>&1) && diff -r convex/_generated "$$tmp/convex/_generated" \
 	  || { echo "convex/_generated is not current: make codegen" >&2; exit 1; }
+
+test-typescript:
+	@vitest run
+
+test-python:
+	@pytest -q
 
 fmt: setup ## format the code
 	@ruff check --fix --quiet; ruff format --quiet && prettier --write --log-level warn .
