@@ -20,6 +20,7 @@ import {
   storedRun,
 } from "./model/validators";
 
+/** Our own tables, to be spread into `defineSchema`. Nobody but the functions here writes them. */
 export const heartbeatTables = {
   /**
    * History: one immutable row per heartbeat.
@@ -117,7 +118,7 @@ export const heartbeatTables = {
     countedAt: v.optional(v.number()),
     countsCapped: v.optional(v.boolean()),
 
-    /** why the sweep could not handle this row, and when it tried */
+    /** why the sweep could not handle this row, and when it tried; gone with whatever is stored of the row next */
     sweepError: v.optional(lastError),
   })
     // every function that names an agent

@@ -7,9 +7,12 @@ import { type Flip, isDegraded, rankOf, setControl } from "./liveness";
 import { unknownAgent } from "./refusal";
 import type { AgentCard, Control, Controlled } from "./validators";
 
+/** What is stored of a watched agent. */
 export type Row = Doc<"agentLiveness">;
+/** Fields of a row to write; undefined removes one. */
 export type RowChanges = Partial<Omit<Row, "_id" | "_creationTime">>;
 
+/** The row of an agent, null when no schedule registered it. Refuses a text that is no name (`invalid`). */
 export async function findRow(ctx: QueryCtx, agent: string): Promise<Row | null> {
   return await ctx.db
     .query("agentLiveness")
@@ -17,6 +20,7 @@ export async function findRow(ctx: QueryCtx, agent: string): Promise<Row | null>
     .unique();
 }
 
+/** The row of an agent that must be registered; `unknown_agent` otherwise. */
 export async function requireRow(ctx: QueryCtx, agent: string): Promise<Row> {
   const row = await findRow(ctx, agent);
   if (row === null) throw unknownAgent(agent);
@@ -34,9 +38,11 @@ export async function store(
   flip?: Flip & { gapNote?: string },
 ): Promise<Row> {
   const linkedTo = await findAgent(ctx, row.agent);
-  const next = { ...row, ...changes, linked: linkedTo !== null };
-  next.rank = rankOf(next);
-  await ctx.db.patch("agentLiveness", row._id, { ...changes, linked: next.linked, rank: next.rank });
+  // what kept the sweep from this row did not keep us
+  const patch: RowChanges = { ...changes, linked: linkedTo !== null, sweepError: undefined };
+  patch.rank = rankOf({ ...row, ...patch });
+  await ctx.db.patch("agentLiveness", row._id, patch);
+  const next: Row = { ...row, ...patch };
   if (flip) await ctx.db.insert("agentFlips", { agent: row.agent, ...flip });
   if (linkedTo !== null) await writeCard(ctx, linkedTo._id, cardOf(next));
   return next;

@@ -40,6 +40,7 @@ export const DURATION_LIMITS = {
 /** More than this in silence is no monitoring any more. */
 export const MAX_MISSES = 100;
 
+/** The words that a reported status comes down to. */
 export const STATUSES: readonly Status[] = ["ok", "idle", "working", "blocked", "waiting", "error"];
 
 /** Words that other tools use for the same; pinned for both languages by tests/contract/statuses.json. */
@@ -122,10 +123,12 @@ export function statusWord(word: string, field = "status"): { status: Status; ra
   return { status: found, rawStatus };
 }
 
+/** What a run achieved, in one of the three words; exactly so, for they are our own. */
 export function resultWord(word: string): Result {
   return oneOf(word, "result", RESULTS);
 }
 
+/** Which end of a run a heartbeat tells of. */
 export function phaseWord(word: string): Phase {
   return oneOf(word, "run.phase", PHASES);
 }
@@ -177,14 +180,17 @@ export function duration(
   return value;
 }
 
+/** A number of tasks, as the sender counted them. */
 export function taskCount(value: number, field: string): number {
   return wholeNumber(value, field, 0, MAX_COUNT);
 }
 
+/** How a command ended. */
 export function exitCode(value: number): number {
   return wholeNumber(value, "run.exitCode", -MAX_EXIT_CODE, 2 * MAX_EXIT_CODE - 1);
 }
 
+/** A whole number from `min` to `max`, both included. */
 export function wholeNumber(value: number, field: string, min: number, max: number): number {
   if (!(Number.isInteger(value) && value >= min && value <= max)) {
     throw invalid(field, `${value} is not a whole number from ${min} to ${max}`);

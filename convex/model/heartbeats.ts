@@ -4,7 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { findRow, type Row, store } from "./agents";
 import * as check from "./checks";
 import { type Heard, hear, isDegraded, otherHalfOf } from "./liveness";
-import { gapNote, isHeld, readMonitor } from "./monitor";
+import { gapNote, isHeld, monitorAt } from "./monitor";
 import { invalid, refusal, unknownAgent } from "./refusal";
 import { shown } from "./shown";
 import { countTasks } from "./tasks";
@@ -49,7 +49,7 @@ export async function recordHeartbeat(ctx: MutationCtx, args: HeartbeatArgs): Pr
   let move = hear(row, heard, receivedAt, false);
   let note: string | undefined;
   if (move.flip?.to === "degraded") {
-    const monitor = await readMonitor(ctx);
+    const monitor = await monitorAt(ctx, receivedAt);
     if (isHeld(monitor, receivedAt)) move = hear(row, heard, receivedAt, true);
     else note = gapNote(monitor, move.flip.becameAt);
   }

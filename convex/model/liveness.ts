@@ -58,8 +58,10 @@ export type Liveness = {
   lastHeartbeatId?: string;
 };
 
+/** When the agent is expected, when it degrades, when the sweep has to look; epoch ms, absent where there is none. */
 export type Deadlines = { dueAt?: number; degradeAt?: number; sweepAt?: number };
 
+/** A change of health as it is stored; see `agentFlips` in schema.ts. */
 export type Flip = {
   from: Health;
   to: Health;
@@ -89,14 +91,13 @@ export type Heard = {
   };
 };
 
-/** The due instant of an agent, whatever its control: what it has answered, but nothing from before the count began. */
-export function dueOf(liveness: Liveness): number | null {
-  const { schedule, graceMs, resetAt, answeredFromAt } = liveness;
+/**
+ * The due instant of an agent, whatever its control: the first that it has not answered, of those after the count began. An interval keeps
+ * the rhythm of the last heartbeat also when the count begins anew.
+ */
+export function dueOf({ schedule, graceMs, resetAt, answeredFromAt }: Liveness): number | null {
   if (answeredFromAt === undefined) return firstExpectedAfter(schedule, resetAt);
-  const due = dueAfterHeartbeat(schedule, graceMs, answeredFromAt);
-  if (answeredFromAt >= resetAt || due === null) return due;
-  const counted = firstExpectedAfter(schedule, resetAt);
-  return counted === null ? null : Math.max(due, counted);
+  return firstOfSeries(schedule, dueAfterHeartbeat(schedule, graceMs, answeredFromAt), resetAt);
 }
 
 /** The first instants after `at` at which the agent is expected, at most `count`. */
@@ -224,7 +225,8 @@ export function otherHalfOf(liveness: Liveness, run: { runId: string; phase: Pha
 /**
  * A heartbeat arrived at `now`. `held`: the monitor was away itself, nobody is flipped to degraded.
  *
- * The same heartbeats in another order lead to the same liveness, answered instants, open runs and newest report.
+ * The same heartbeats in another order lead to the same liveness, open runs and newest report, and to the same answered instants, but for
+ * a finish that is heard before its start and does not say when that was: it answers from its own instant, and what is answered stays so.
  */
 export function hear(liveness: Liveness, heard: Heard, now: number, held: boolean): Move {
   const { livenessAt, heartbeatId, run } = heard;

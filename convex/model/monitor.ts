@@ -5,11 +5,11 @@ import type { MonitorStatus } from "./validators";
 const MINUTE_MS = 60_000;
 
 /** Counted up when functions or their arguments gain something a CLI must know of. */
-export const CONTRACT_VERSION = 1;
+const CONTRACT_VERSION = 1;
 
 /** How often crons.ts starts the sweep; an answer says so, so that a dashboard can tell when it is late. */
 export const SWEEP_EVERY_MINUTES = 1;
-export const SWEEP_EVERY_MS = SWEEP_EVERY_MINUTES * MINUTE_MS;
+const SWEEP_EVERY_MS = SWEEP_EVERY_MINUTES * MINUTE_MS;
 
 /** A sweep whose predecessor is longer ago than this was away itself, not merely slow. */
 const AWAY_AFTER_MS = 5 * MINUTE_MS;
@@ -18,10 +18,26 @@ const AWAY_AFTER_MS = 5 * MINUTE_MS;
 const HOLD_MS = 10 * MINUTE_MS;
 
 /** What the sweep knows of itself. */
-export type Monitor = { sweepRanAt: number; awayFrom?: number; awayUntil?: number; holdUntil?: number };
+type Monitor = { sweepRanAt: number; awayFrom?: number; awayUntil?: number; holdUntil?: number };
 
-export async function readMonitor(ctx: QueryCtx): Promise<Monitor | null> {
+/** The monitor's one row; null until the sweep has run for the first time. */
+async function readMonitor(ctx: QueryCtx) {
   return await ctx.db.query("heartbeatMonitor").first();
+}
+
+/**
+ * The monitor as a sweep at `now` would find it, so that who comes before that sweep judges as it will; null in a deployment whose sweep
+ * never ran, which cannot have been away.
+ */
+export async function monitorAt(ctx: QueryCtx, now: number): Promise<Monitor | null> {
+  const monitor = await readMonitor(ctx);
+  return monitor && { ...monitor, ...absence(monitor, now) };
+}
+
+/** What is noted at `now` where the sweep ran too long ago: the absence, and the hold that follows it. */
+function absence({ sweepRanAt }: Monitor, now: number): Partial<Monitor> {
+  if (now - sweepRanAt <= AWAY_AFTER_MS) return {};
+  return { awayFrom: sweepRanAt, awayUntil: now, holdUntil: now + HOLD_MS };
 }
 
 /** For getMonitorStatus; never says more than what is stored. */
@@ -37,15 +53,12 @@ export async function monitorStatus(ctx: QueryCtx): Promise<MonitorStatus> {
 
 /** The sweep runs at `now`: write it down, and a hold if its predecessor is too long ago. */
 export async function sweepRuns(ctx: MutationCtx, now: number): Promise<Monitor> {
-  const known = await ctx.db.query("heartbeatMonitor").first();
+  const known = await readMonitor(ctx);
   if (known === null) {
     await ctx.db.insert("heartbeatMonitor", { sweepRanAt: now });
     return { sweepRanAt: now };
   }
-  const changes: Monitor = { sweepRanAt: now };
-  if (now - known.sweepRanAt > AWAY_AFTER_MS) {
-    Object.assign(changes, { awayFrom: known.sweepRanAt, awayUntil: now, holdUntil: now + HOLD_MS });
-  }
+  const changes = { ...absence(known, now), sweepRanAt: now };
   await ctx.db.patch("heartbeatMonitor", known._id, changes);
   return { ...known, ...changes };
 }

@@ -7,7 +7,7 @@ import { ConvexError } from "convex/values";
  * - `unknown_agent`: no schedule registered an agent of this name
  * - `conflict`: the id is taken by something else
  */
-export type RefusalCode = "unauthorized" | "invalid" | "unknown_agent" | "conflict";
+type RefusalCode = "unauthorized" | "invalid" | "unknown_agent" | "conflict";
 
 /** The error to throw; `message` is one sentence with the value, and what to do where that is not plain. */
 export function refusal(code: RefusalCode, message: string, more: Record<string, string> = {}) {
@@ -19,6 +19,7 @@ export function invalid(field: string, problem: string) {
   return refusal("invalid", `${field}: ${problem}`, { field, problem });
 }
 
+/** The refusal of a name that no schedule registered. */
 export function unknownAgent(agent: string) {
   return refusal(
     "unknown_agent",

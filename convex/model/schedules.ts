@@ -97,6 +97,7 @@ async function applyOne(
     change: fields.length > 0 ? "changed" : "unchanged",
     fields,
     linked,
+    control: row.control === "active" ? undefined : row.control,
     firstDueAt: dueOf({ ...row, ...changes }) ?? now,
   };
 }

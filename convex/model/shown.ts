@@ -14,13 +14,12 @@ const MAX_HOSTS = 5;
 const NO_MESSAGE = "(no message)";
 
 /**
- * What the row, as it stood before, shows of the heartbeat. The agent's words come from the heartbeat with the latest liveness instant (ties
- * by heartbeat id); what each of several heartbeats adds to (last error, last acted, counts, hosts) goes by its own instant.
+ * What the row, as it stood before, shows of the heartbeat. The agent's words and counts come from the heartbeat with the latest liveness
+ * instant (ties by heartbeat id); what each of several heartbeats adds to (last error, last acted, hosts) goes by its own instant.
  */
 export function shown(row: Row, heartbeat: Heartbeat): Partial<Row> {
   return {
     ...(isNewer(heartbeat, row.lastHeartbeatAt, row.lastHeartbeatId) ? words(row, heartbeat) : {}),
-    ...counts(row, heartbeat),
     ...lastError(row, heartbeat),
     ...acted(row, heartbeat),
     hosts: hosts(row, heartbeat),
@@ -33,6 +32,7 @@ function isStart(heartbeat: Heartbeat): boolean {
 
 function words(row: Row, heartbeat: Heartbeat): Partial<Row> {
   const { livenessAt, sentAt, receivedAt, deliveredAt, status, rawStatus, clientVersion } = heartbeat;
+  const { openTasks, staleTasks, countsCapped, countedBy } = heartbeat;
   // a start has nothing to tell yet: what the last run said stays until this one has
   const kept = isStart(heartbeat) ? row : undefined;
   return {
@@ -45,14 +45,11 @@ function words(row: Row, heartbeat: Heartbeat): Partial<Row> {
     summary: heartbeat.summary ?? kept?.summary,
     result: heartbeat.result ?? kept?.result,
     clientVersion,
+    openTasks,
+    staleTasks,
+    countsCapped,
+    countedAt: countedBy === "server" ? receivedAt : livenessAt,
   };
-}
-
-function counts(row: Row, heartbeat: Heartbeat): Partial<Row> {
-  const { openTasks, staleTasks, countsCapped } = heartbeat;
-  const countedAt = heartbeat.countedBy === "server" ? heartbeat.receivedAt : heartbeat.livenessAt;
-  if (countedAt < (row.countedAt ?? 0)) return {};
-  return { openTasks, staleTasks, countsCapped, countedAt };
 }
 
 function lastError(row: Row, { livenessAt, status, result, error, summary }: Heartbeat): Partial<Row> {
@@ -70,14 +67,13 @@ function acted(row: Row, heartbeat: Heartbeat): Partial<Row> {
   return { lastActedAt: heartbeat.livenessAt, runsSinceActed: newest ? 0 : runsSinceActed };
 }
 
-/** The hosts that reported for the newest expected instant, newest first. */
+/** The hosts that reported for the expected instant of the newest heartbeat, newest first. */
 function hosts(row: Row, { host, livenessAt }: Heartbeat): ReportingHost[] {
-  if (host === undefined) return row.hosts;
+  const newestAt = Math.max(livenessAt, row.lastHeartbeatAt ?? 0);
   const known = row.hosts.find((one) => one.host === host);
-  const mine = { host, at: Math.max(livenessAt, known?.at ?? 0) };
-  const all = [...row.hosts.filter((one) => one.host !== host), mine].sort((a, b) => b.at - a.at);
-  const latest = all[0] ?? mine;
-  return all
-    .filter((one) => one === latest || sameExpectedInstant(row.schedule, row.graceMs, one.at, latest.at))
+  const mine = host === undefined ? [] : [{ host, at: Math.max(livenessAt, known?.at ?? 0) }];
+  return [...row.hosts.filter((one) => one.host !== host), ...mine]
+    .filter(({ at }) => at === newestAt || sameExpectedInstant(row.schedule, row.graceMs, at, newestAt))
+    .sort((a, b) => b.at - a.at)
     .slice(0, MAX_HOSTS);
 }

@@ -4,7 +4,7 @@ import type { Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { store } from "./agents";
 import { sweep } from "./liveness";
-import { gapNote, isHeld, readMonitor, sweepRuns } from "./monitor";
+import { gapNote, isHeld, monitorAt, sweepRuns } from "./monitor";
 
 /** Rows of one transaction; each is read and written with its agent's row and a flip, far below Convex's limits. */
 const BATCH = 100;
@@ -44,13 +44,9 @@ export async function sweepBatch(ctx: MutationCtx): Promise<null> {
 export async function sweepOne(ctx: MutationCtx, id: Id<"agentLiveness">): Promise<null> {
   const row = await ctx.db.get("agentLiveness", id);
   if (row === null) return null;
-  const move = sweep(row, Date.now());
-  const note = move.flip && gapNote(await readMonitor(ctx), move.flip.becameAt);
-  await store(
-    ctx,
-    row,
-    { ...move.changes, sweepError: undefined },
-    move.flip && { ...move.flip, gapNote: note },
-  );
+  const now = Date.now();
+  const move = sweep(row, now);
+  const note = move.flip && gapNote(await monitorAt(ctx, now), move.flip.becameAt);
+  await store(ctx, row, move.changes, move.flip && { ...move.flip, gapNote: note });
   return null;
 }

@@ -24,7 +24,8 @@ const TASK_PAGE = { default: 50, max: 200 };
 /** Unknown words named in one answer; they are a list to mend fleet.ts by, not data. */
 const MAX_UNKNOWN_STATUSES = 20;
 
-export type Counts = { openTasks: number; staleTasks: number; capped: boolean; unknownStatuses: string[] };
+/** `capped`: there are more, not counted; `unknownStatuses`: words among the counted that fleet.ts does not list. */
+type Counts = { openTasks: number; staleTasks: number; capped: boolean; unknownStatuses: string[] };
 
 /** Open tasks (stale ones included) and stale ones of an agent, seen from the instant `at`. */
 export async function countTasks(ctx: QueryCtx, agent: string, at: number): Promise<Counts> {
@@ -81,6 +82,7 @@ function explain(task: TaskFacts, at: number): ListedTask {
   return { ...listed, counted: "open", why: word };
 }
 
+/** Add a task of a registered agent. Refused `invalid` where the table is the team's own. */
 export async function addTask(ctx: MutationCtx, request: { agent: string; title: string; status?: string }) {
   const tasks = requireOwnTasks();
   const task: { agent: string; title: string; status?: string } = {
@@ -92,7 +94,7 @@ export async function addTask(ctx: MutationCtx, request: { agent: string; title:
   return { taskId: await tasks.add(ctx, task, Date.now()) };
 }
 
-/** Mark a task done; doing it again changes no more than when it was touched. */
+/** Mark a task done; doing it again changes no more than when it was touched. Refused `invalid` where the table is the team's own. */
 export async function completeTask(ctx: MutationCtx, request: { taskId: string }) {
   const taskId = await requireOwnTasks().complete(ctx, request.taskId, Date.now());
   if (taskId === null) throw invalid("taskId", `there is no task ${quote(request.taskId)}`);

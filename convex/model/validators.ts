@@ -12,12 +12,15 @@ const optionalString = v.optional(v.string());
 
 // --- words ---
 
+/** What the backend concludes; who may move it stands in liveness.ts. */
 export const health = v.union(v.literal("new"), v.literal("ok"), v.literal("failing"), v.literal("degraded"));
 export type Health = Infer<typeof health>;
 
+/** What the operator wants. */
 export const control = v.union(v.literal("active"), v.literal("paused"), v.literal("retired"));
 export type Control = Infer<typeof control>;
 
+/** What an agent says of itself, after aliases. */
 export const status = v.union(
   v.literal("ok"),
   v.literal("idle"),
@@ -28,19 +31,24 @@ export const status = v.union(
 );
 export type Status = Infer<typeof status>;
 
+/** What a run achieved. */
 export const result = v.union(v.literal("acted"), v.literal("noop"), v.literal("error"));
 export type Result = Infer<typeof result>;
 
+/** Which end of a run a heartbeat tells of. */
 export const phase = v.union(v.literal("start"), v.literal("finish"));
 export type Phase = Infer<typeof phase>;
 
+/** What a token is for; see access.ts. */
 export const scope = v.union(v.literal("send"), v.literal("read"), v.literal("admin"));
 export type Scope = Infer<typeof scope>;
 
+/** Who counted the tasks that a heartbeat tells of. */
 export const countedBy = v.union(v.literal("sender"), v.literal("server"));
 
 // --- parts that several shapes share ---
 
+/** When an agent is expected; `timeZone` is an IANA name. */
 export const schedule = v.union(
   v.object({ kind: v.literal("interval"), everyMs: v.number() }),
   v.object({ kind: v.literal("cron"), expression: v.string(), timeZone: v.string() }),
@@ -58,6 +66,7 @@ export const openRun = v.object({
 });
 export type OpenRun = Infer<typeof openRun>;
 
+/** The run that finished last; instants on the backend's clock. */
 export const lastRun = v.object({
   runId: v.string(),
   startedAt: optionalNumber,
@@ -68,6 +77,7 @@ export const lastRun = v.object({
 export type LastRun = Infer<typeof lastRun>;
 
 export const lastError = v.object({ message: v.string(), at: v.number() });
+/** A host and its newest sign of life. */
 export const reportingHost = v.object({ host: v.string(), at: v.number() });
 export type ReportingHost = Infer<typeof reportingHost>;
 
@@ -80,6 +90,7 @@ const runFacts = {
   output: optionalString,
   outputCut: v.optional(v.boolean()),
 };
+/** A run as one of its two heartbeats tells it; instants on the sender's clock. */
 export const storedRun = v.object({ ...runFacts, phase });
 
 /** What stands in `agents.heartbeat`, for a page of the team's own. */
@@ -99,8 +110,10 @@ export type AgentCard = Infer<typeof agentCard>;
 
 // --- arguments ---
 
+/** The text of an access token; absent is refused by us, without being printed into a log. */
 export const token = v.optional(v.string());
 
+/** A heartbeat on the wire; `sentAt` was made once, `deliveredAt` on this attempt, both on the sender's clock. */
 export const heartbeatArgs = v.object({
   heartbeatId: v.string(),
   agent: v.string(),
@@ -118,7 +131,7 @@ export const heartbeatArgs = v.object({
 });
 export type HeartbeatArgs = Infer<typeof heartbeatArgs>;
 
-export const scheduledAgent = v.object({
+const scheduledAgent = v.object({
   agent: v.string(),
   schedule,
   purpose: optionalString,
@@ -131,6 +144,7 @@ export const scheduledAgent = v.object({
 });
 export type ScheduledAgent = Infer<typeof scheduledAgent>;
 
+/** Agents of the schedule file `source`; `listed` names all of that file, and comes with its last batch only. */
 export const scheduleArgs = v.object({
   source: v.string(),
   agents: v.array(scheduledAgent),
@@ -147,6 +161,7 @@ export const taskListArgs = v.object({ agent: v.string(), at: v.number(), cursor
 export const agentAtArgs = v.object({ agent: v.string(), at: v.number() });
 export const controlArgs = v.object({ agent: v.string(), control });
 export const emptyArgs = v.object({});
+/** A token to be made; `tokenHash` is the SHA-256 of its text, in lower-case hex. */
 export const tokenArgs = v.object({
   tokenHash: v.string(),
   name: v.string(),
@@ -162,6 +177,7 @@ export const taskArgs = v.object({ taskId: v.string() });
 
 // --- answers ---
 
+/** What a sender learns: how its agent stands now, and what was stored of the heartbeat. */
 export const recorded = v.object({
   outcome: v.union(v.literal("recorded"), v.literal("duplicate")),
   agent: v.string(),
@@ -183,6 +199,7 @@ export const recorded = v.object({
 });
 export type Recorded = Infer<typeof recorded>;
 
+/** Counts of one agent as seen from `countedAt`. */
 export const taskCounts = v.object({
   agent: v.string(),
   openTasks: v.number(),
@@ -193,6 +210,7 @@ export const taskCounts = v.object({
   staleAfterMs: v.number(),
 });
 
+/** The monitor's own heartbeat. `holdUntil`: nobody is flipped to degraded before. */
 export const monitorStatus = v.object({
   contractVersion: v.number(),
   sweepEveryMs: v.number(),
@@ -202,7 +220,7 @@ export const monitorStatus = v.object({
 export type MonitorStatus = Infer<typeof monitorStatus>;
 
 /** One agent as every view shows it. */
-export const agentRow = v.object({
+const agentRow = v.object({
   agent: v.string(),
   purpose: optionalString,
   linked: v.boolean(),
@@ -212,6 +230,8 @@ export const agentRow = v.object({
   misses: v.number(),
   maxRunMs: optionalNumber,
   actWithinMs: optionalNumber,
+  plannedStatus: v.optional(status),
+  plannedHost: optionalString,
   control,
   controlSince: v.number(),
   health,
@@ -241,9 +261,11 @@ export const agentRow = v.object({
   degradeAt: optionalNumber,
   runningSince: optionalNumber,
   lastRun: v.optional(lastRun),
+  sweepError: v.optional(lastError),
 });
 export type AgentRow = Infer<typeof agentRow>;
 
+/** A page of agents, worst first; `totals` are of the page. */
 export const dashboard = v.object({
   agents: v.array(agentRow),
   totals: v.object({
@@ -259,6 +281,7 @@ export const dashboard = v.object({
 });
 export type Dashboard = Infer<typeof dashboard>;
 
+/** A change of health. `explainedBy`: a heartbeat from within that silence, delivered only afterwards. */
 export const shownFlip = v.object({
   from: health,
   to: health,
@@ -270,6 +293,7 @@ export const shownFlip = v.object({
 });
 export type ShownFlip = Infer<typeof shownFlip>;
 
+/** One agent, when it is expected next, and its newest flips. */
 export const agentDetail = v.object({
   row: agentRow,
   nextExpectedAt: v.array(v.number()),
@@ -277,6 +301,7 @@ export const agentDetail = v.object({
 });
 export type AgentDetail = Infer<typeof agentDetail>;
 
+/** A heartbeat of history. `deliveredLateMs` only where it took over a minute. */
 export const pastHeartbeat = v.object({
   heartbeatId: v.string(),
   sentAt: v.number(),
@@ -297,6 +322,7 @@ export const pastHeartbeat = v.object({
 });
 export type PastHeartbeat = Infer<typeof pastHeartbeat>;
 
+/** A page of heartbeats, newest first. */
 export const history = v.object({
   heartbeats: v.array(pastHeartbeat),
   isDone: v.boolean(),
@@ -304,7 +330,8 @@ export const history = v.object({
 });
 export type History = Infer<typeof history>;
 
-export const listedTask = v.object({
+/** A task, whether it counted, and why in words. */
+const listedTask = v.object({
   taskId: v.string(),
   title: v.string(),
   status: v.string(),
@@ -314,6 +341,7 @@ export const listedTask = v.object({
 });
 export type ListedTask = Infer<typeof listedTask>;
 
+/** A page of an agent's tasks, closed ones too. */
 export const taskList = v.object({
   tasks: v.array(listedTask),
   isDone: v.boolean(),
@@ -321,18 +349,23 @@ export const taskList = v.object({
 });
 export type TaskList = Infer<typeof taskList>;
 
-export const scheduleChange = v.object({
+/** What a schedule does to one agent; `fields` are the changed ones by the names of the arguments. */
+const scheduleChange = v.object({
   agent: v.string(),
   change: v.union(v.literal("added"), v.literal("changed"), v.literal("unchanged")),
   fields: v.array(v.string()),
   linked: v.boolean(),
+  /** only where it is not active: applying a schedule resumes nobody */
+  control: v.optional(control),
   firstDueAt: v.number(),
 });
 export type ScheduleChange = Infer<typeof scheduleChange>;
 
-export const scheduleProblem = v.object({ agent: v.string(), field: v.string(), message: v.string() });
+/** Why an agent of the schedule cannot be used. */
+const scheduleProblem = v.object({ agent: v.string(), field: v.string(), message: v.string() });
 export type ScheduleProblem = Infer<typeof scheduleProblem>;
 
+/** What applying a schedule did, or would do (`planned`); refused, nothing was written. */
 export const applied = v.union(
   v.object({
     outcome: v.union(v.literal("applied"), v.literal("planned")),
@@ -343,10 +376,12 @@ export const applied = v.union(
 );
 export type Applied = Infer<typeof applied>;
 
+/** An agent after pause, resume or retire; `changed` false where it was so already. */
 export const controlled = v.object({ agent: v.string(), control, health, changed: v.boolean() });
 export type Controlled = Infer<typeof controlled>;
 
-export const listedToken = v.object({
+/** A token as people see it: never its hash. */
+const listedToken = v.object({
   fingerprint: v.string(),
   name: v.string(),
   scope,
@@ -355,7 +390,9 @@ export const listedToken = v.object({
   createdAt: v.number(),
   revokedAt: optionalNumber,
 });
+/** All access tokens, oldest first. */
 export const tokenList = v.object({ tokens: v.array(listedToken) });
+/** A token that was made; people name it by its fingerprint. */
 export const createdToken = v.object({ fingerprint: v.string(), name: v.string(), scope });
 export type CreatedToken = Infer<typeof createdToken>;
 export const storedToken = v.object({ fingerprint: v.string() });

@@ -88,6 +88,8 @@ function shownRow(row: Row): AgentRow {
     misses: row.misses,
     maxRunMs: row.maxRunMs,
     actWithinMs: row.actWithinMs,
+    plannedStatus: row.plannedStatus,
+    plannedHost: row.plannedHost,
     control: row.control,
     controlSince: row.controlSince,
     health: row.health,
@@ -117,6 +119,7 @@ function shownRow(row: Row): AgentRow {
     degradeAt: row.degradeAt,
     runningSince: row.openRuns.length > 0 ? Math.min(...row.openRuns.map((run) => run.startedAt)) : undefined,
     lastRun: row.lastRun,
+    sweepError: row.sweepError,
   };
 }
 

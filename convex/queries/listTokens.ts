@@ -8,7 +8,7 @@ export default query({
   args: { token: shapes.token, request: shapes.emptyArgs },
   returns: shapes.tokenList,
   handler: async (ctx, { token }) => {
-    await authorize(ctx, token, ["admin"]);
+    await authorize(ctx, token, ["read"]);
     return await listTokens(ctx);
   },
 });

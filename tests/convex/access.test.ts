@@ -46,7 +46,7 @@ const TABLE: Record<string, { body: Args; name?: string; letIn: Kind[] } | null>
   "queries/getAgent": { body: { agent: "hint", at: START_AT }, letIn: READERS },
   "queries/getAgentHistory": { body: { agent: "hint" }, letIn: READERS },
   "queries/listAgentTasks": { body: { agent: "hint", at: START_AT }, letIn: READERS },
-  "queries/listTokens": { body: {}, letIn: ["admin"] },
+  "queries/listTokens": { body: {}, letIn: READERS },
   "mutations/applySchedule": { name: "schedule", body: { source: "s", agents: [] }, letIn: ["admin"] },
   "mutations/setAgentControl": { body: { agent: "hint", control: "active" }, letIn: ["admin"] },
   "mutations/createToken": {

@@ -1,56 +1,16 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
-  type Deadlines,
   deadlinesOf,
-  dueOf,
   expectedAfter,
-  type Heard,
   hear,
   isDegraded,
-  type Liveness,
-  MAX_OPEN_RUNS,
-  type Move,
-  otherHalfOf,
   rankOf,
-  registered,
   rescheduled,
   setControl,
   sweep,
 } from "../../convex/model/liveness";
-import type { Schedule } from "../../convex/model/validators";
-import { cron, DAY, every, HOUR, MINUTE, runId, SECOND } from "./world";
-
-/** Monday 2 March 2026, 08:00 UTC. */
-const T = Date.UTC(2026, 2, 2, 8);
-const GRACE = 6 * MINUTE;
-const RULES = { schedule: every(HOUR), graceMs: GRACE, misses: 2 };
-
-type Row = Liveness & Deadlines;
-
-let made = 0;
-function report(livenessAt: number, rest: Partial<Heard> = {}): Heard {
-  return { heartbeatId: `id-${String(++made).padStart(9, "0")}`, livenessAt, failing: false, ...rest };
-}
-
-function run(phase: "start" | "finish", nth: number, rest: Partial<NonNullable<Heard["run"]>> = {}) {
-  return { run: { runId: runId(nth), phase, ...rest } };
-}
-
-/** The row after a move, as the database would hold it: what is undefined is gone. */
-function after(liveness: Liveness, move: Move): Row {
-  const row: Record<string, unknown> = { ...liveness, ...move.changes };
-  for (const [key, value] of Object.entries(row)) if (value === undefined) delete row[key];
-  return row as Row;
-}
-
-function heardNow(liveness: Liveness, ...reports: Heard[]): Row {
-  return reports.reduce<Row>((row, one) => after(row, hear(row, one, one.livenessAt, false)), liveness);
-}
-
-function agent(rules: Partial<typeof RULES & { maxRunMs: number; schedule: Schedule }> = {}): Liveness {
-  return registered({ ...RULES, ...rules }, T);
-}
+import { after, agent, GRACE, heardNow, report, RULES, run, T } from "./rows";
+import { cron, DAY, every, HOUR, MINUTE, runId } from "./world";
 
 describe("silence", () => {
   test("new: degraded at the second instant and its grace, not a millisecond before, 'never reported'", () => {
@@ -181,109 +141,6 @@ describe("reports", () => {
   });
 });
 
-describe("runs", () => {
-  const [start, finish] = [run("start", 1), run("finish", 1)];
-
-  test.each(["new", "ok", "failing", "degraded"] as const)("%s: a start changes no health", (health) => {
-    const row = { ...agent(), health };
-    const move = hear(row, report(T + HOUR, start), T + HOUR, false);
-    expect(move.flip).toBeUndefined();
-    expect(after(row, move)).toMatchObject({ health, dueAt: T + 2 * HOUR });
-  });
-
-  test("while a run is open only its deadline counts, at and not before it", () => {
-    const row = heardNow(agent({ maxRunMs: 5 * HOUR }), report(T), report(T + HOUR, start));
-    expect(row.sweepAt).toBe(T + 6 * HOUR);
-    expect(sweep(row, T + 6 * HOUR - 1).flip).toBeUndefined();
-    expect(sweep(row, T + 6 * HOUR).flip).toMatchObject({ reason: "overrunning", becameAt: T + 6 * HOUR });
-  });
-
-  test("by default a run may take its gap, an hour at least", () => {
-    const quick = heardNow(agent({ schedule: every(5 * MINUTE) }), report(T, start));
-    expect(quick.openRuns[0]?.deadlineAt).toBe(T + HOUR);
-    const daily = heardNow(agent({ schedule: cron("0 8 * * *") }), report(T + SECOND, start));
-    expect(daily.openRuns[0]?.deadlineAt).toBe(T + SECOND + DAY);
-    const afterWeekend = heardNow(agent({ schedule: cron("0 8 * * 1-5") }), report(T - 4 * DAY, start));
-    expect(afterWeekend.openRuns[0]?.deadlineAt).toBe(T - 3 * DAY);
-    const overWeekend = heardNow(agent({ schedule: cron("0 8 * * 1-5") }), report(T - 3 * DAY + 1, start));
-    expect(overWeekend.openRuns[0]?.deadlineAt).toBe(T + 1);
-  });
-
-  test("a finish answers what its start answered, and the missed instants of its run are not counted again", () => {
-    const row = heardNow(agent({ maxRunMs: DAY }), report(T, start), report(T + 3.5 * HOUR, finish));
-    expect(row.dueAt).toBe(T + HOUR);
-    expect(row.degradeAt).toBe(T + 5 * HOUR + GRACE);
-    // cron: a start in time, a finish just before the next fire
-    const hourly = agent({ schedule: cron("0 * * * *"), maxRunMs: DAY });
-    const late = heardNow(hourly, report(T, start), report(T + HOUR - MINUTE, finish));
-    expect(late.dueAt).toBe(T + HOUR);
-    expect(heardNow(hourly, report(T + HOUR - MINUTE)).dueAt).toBe(T + 2 * HOUR);
-  });
-
-  test("a finish whose start was never heard answers from when it says the run started", () => {
-    const row = heardNow(agent(), report(T + 90 * MINUTE, run("finish", 1, { startedAt: T + 10 * MINUTE })));
-    expect(row.dueAt).toBe(T + 70 * MINUTE);
-    expect(row.lastRun).toMatchObject({
-      startedAt: T + 10 * MINUTE,
-      finishedAt: T + 90 * MINUTE,
-      durationMs: 80 * MINUTE,
-    });
-  });
-
-  test("an instant that another run's start answered stays answered when an older run finishes", () => {
-    const rows = [report(T, start), report(T + HOUR, run("start", 2)), report(T + HOUR + 1, finish)];
-    expect(heardNow(agent(), ...rows).dueAt).toBe(T + 2 * HOUR);
-  });
-
-  test("a report ends its own run and those whose deadline has passed, no other", () => {
-    const open = heardNow(
-      agent({ maxRunMs: HOUR }),
-      report(T, run("start", 1)),
-      report(T + 30 * MINUTE, run("start", 2)),
-      report(T + 40 * MINUTE, run("start", 3)),
-    );
-    const ids = (row: Liveness) => row.openRuns.map((one) => one.runId);
-    expect(ids(heardNow(open, report(T + HOUR - 1, run("finish", 3))))).toEqual([runId(1), runId(2)]);
-    expect(ids(heardNow(open, report(T + HOUR)))).toEqual([runId(2), runId(3)]);
-  });
-
-  test("overrunning to ok by its finish", () => {
-    const row = heardNow(agent({ maxRunMs: HOUR }), report(T, start));
-    const over = after(row, sweep(row, T + HOUR));
-    expect(over.health).toBe("degraded");
-    expect(hear(over, report(T + 65 * MINUTE, finish), T + 65 * MINUTE, false).flip).toMatchObject({
-      to: "ok",
-    });
-  });
-
-  test("overrunning stays while a report from before its deadline is all that is new", () => {
-    const row = heardNow(agent({ maxRunMs: HOUR }), report(T, start));
-    const over = after(row, sweep(row, T + HOUR));
-    expect(hear(over, report(T + 30 * MINUTE), T + 70 * MINUTE, false).flip).toBeUndefined();
-  });
-
-  test("a start after its finish fills in startedAt and opens nothing", () => {
-    const row = heardNow(agent(), report(T + HOUR, run("finish", 1, { exitCode: 2 })));
-    expect(otherHalfOf(row, start.run)).toBeUndefined();
-    const filled = after(row, hear(row, report(T + MINUTE, start), T + HOUR, false));
-    expect(filled.openRuns).toEqual([]);
-    expect(filled.lastRun).toMatchObject({ startedAt: T + MINUTE, exitCode: 2 });
-  });
-
-  test("the last run is the one that finished last, whichever is heard of last", () => {
-    const row = heardNow(agent(), report(T + HOUR, run("finish", 2)), report(T + MINUTE, run("finish", 1)));
-    expect(row.lastRun).toMatchObject({ runId: runId(2), finishedAt: T + HOUR });
-  });
-
-  test("of more runs than are remembered the oldest is forgotten", () => {
-    const starts = Array.from({ length: MAX_OPEN_RUNS + 1 }, (_, nth) => report(T + nth, run("start", nth)));
-    const row = heardNow(agent(), ...starts);
-    expect(row.openRuns.map((one) => one.runId)).toEqual(starts.slice(1).map((one) => one.run?.runId));
-    // its finish has to be looked up
-    expect(otherHalfOf(row, { runId: runId(0), phase: "finish" })).toBe("start");
-  });
-});
-
 describe("the operator", () => {
   test("pause freezes health, also against reports", () => {
     const failing = heardNow(agent(), report(T, { failing: true }));
@@ -314,6 +171,19 @@ describe("the operator", () => {
     });
   });
 
+  test("resume keeps an interval's rhythm: due is on the series of the last heartbeat", () => {
+    const row = heardNow(agent(), report(T + 10 * MINUTE));
+    const paused = after(row, setControl(row, "paused", T + 20 * MINUTE));
+    const now = T + 5 * HOUR;
+    expect(setControl(paused, "active", now).changes).toMatchObject({
+      dueAt: now + 10 * MINUTE,
+      degradeAt: now + HOUR + 10 * MINUTE + GRACE,
+    });
+    // never heard of, there is no series yet
+    const unheard = after(agent(), setControl(agent(), "paused", T));
+    expect(setControl(unheard, "active", now).changes).toMatchObject({ dueAt: now + HOUR });
+  });
+
   test("resume forgets runs that should have ended meanwhile", () => {
     const open = heardNow(
       agent({ maxRunMs: HOUR }),
@@ -328,11 +198,14 @@ describe("the operator", () => {
   test("a new schedule counts from now; new grace alone does not", () => {
     const row = heardNow(agent(), report(T));
     const now = T + 90 * MINUTE;
-    const rules = { schedule: every(DAY), graceMs: GRACE, misses: 2 };
-    expect(rescheduled(row, rules, true, now).changes).toMatchObject({
-      dueAt: now + DAY,
-      degradeAt: now + 2 * DAY + GRACE,
+    const quick = { schedule: every(20 * MINUTE), graceMs: GRACE, misses: 2 };
+    expect(rescheduled(row, quick, true, now).changes).toMatchObject({
+      dueAt: T + 100 * MINUTE,
+      degradeAt: T + 120 * MINUTE + GRACE,
     });
+    const daily = { schedule: every(DAY), graceMs: GRACE, misses: 2 };
+    expect(rescheduled(row, daily, true, now).changes).toMatchObject({ dueAt: T + DAY });
+    expect(rescheduled(agent(), daily, true, now).changes).toMatchObject({ dueAt: now + DAY });
     const patient = rescheduled(row, { ...RULES, graceMs: HOUR }, false, now).changes;
     expect(patient).toMatchObject({ dueAt: T + HOUR, degradeAt: T + 3 * HOUR });
   });
@@ -358,172 +231,4 @@ test("rank: silence before errors, errors before waiting, then new, ok, paused, 
   ];
   expect(order).toEqual([0, 1, 2, 3, 4, 5, 6]);
   expect(rankOf({ ...active, health: "new", status: "waiting" })).toBe(2);
-});
-
-// --- properties ---
-
-const schedules = fc.constantFrom<Schedule>(
-  every(5 * MINUTE),
-  every(HOUR),
-  cron("*/7 * * * *"),
-  cron("15 8 * * *", "America/New_York"),
-  cron("30 2 * * *", "Europe/Berlin"),
-  cron("0 9 * * 1-5", "Asia/Tokyo"),
-);
-
-type Beat = { at: number; failing: boolean; run?: { nth: number; minutes: number; lost: boolean } };
-
-const beats = fc.array(
-  fc.record(
-    {
-      at: fc.integer({ min: T - DAY, max: T + 3 * DAY }),
-      failing: fc.boolean(),
-      run: fc.record({
-        nth: fc.integer({ min: 0, max: 5 }),
-        minutes: fc.integer({ min: 1, max: 300 }),
-        lost: fc.boolean(),
-      }),
-    },
-    { requiredKeys: ["at", "failing"] },
-  ),
-  { maxLength: 12 },
-);
-
-/** One report, or the start of a run and its finish, if that was not lost; each run id once. */
-function heardOf(list: Beat[]): Heard[] {
-  const seen = new Set<number>();
-  return list.flatMap((beat) => {
-    if (beat.run === undefined) return [report(beat.at, { failing: beat.failing })];
-    const { nth, minutes, lost } = beat.run;
-    if (seen.has(nth)) return [];
-    seen.add(nth);
-    const endAt = beat.at + minutes * MINUTE;
-    if (lost) return [report(beat.at, run("start", nth))];
-    return [
-      report(beat.at, run("start", nth)),
-      report(endAt, {
-        failing: beat.failing,
-        ...run("finish", nth, { startedAt: beat.at, finishedAt: endAt }),
-      }),
-    ];
-  });
-}
-
-/** All arrive, in this order, at one instant after them all; the other half of a run is looked up as the database would. */
-function replay(row: Liveness, heard: Heard[], now: number): Liveness {
-  const stored: Heard[] = [];
-  for (const one of heard) {
-    const phase = one.run && otherHalfOf(row, one.run);
-    const other = stored.find((past) => past.run?.runId === one.run?.runId && past.run?.phase === phase);
-    const half = other && {
-      livenessAt: other.livenessAt,
-      startedAt: other.run?.startedAt ?? other.livenessAt,
-    };
-    const asked = one.run && half ? { ...one, run: { ...one.run, otherHalf: half } } : one;
-    row = after(row, hear(row, asked, now, true));
-    stored.push(one);
-  }
-  return row;
-}
-
-describe("whatever comes, in whatever order", () => {
-  test("a replay leads where arrival in order leads", () => {
-    fc.assert(
-      fc.property(schedules, beats, fc.integer(), (schedule, list, seed) => {
-        const now = T + 10 * DAY;
-        const heard = heardOf(list);
-        const inOrder = heard.toSorted(
-          (a, b) => a.livenessAt - b.livenessAt || (a.heartbeatId < b.heartbeatId ? -1 : 1),
-        );
-        const shuffled = heard
-          .map((one, nth) => ({ one, key: Math.sin(seed + nth * 997) }))
-          .sort((a, b) => a.key - b.key)
-          .map(({ one }) => one);
-        const row = agent({ schedule });
-        const [a, b] = [replay(row, inOrder, now), replay(row, shuffled, now)];
-        const decisive = ({
-          lastHeartbeatAt,
-          lastHeartbeatId,
-          answeredFromAt,
-          lastReport,
-          health,
-          openRuns,
-        }: Liveness) => ({
-          lastHeartbeatAt,
-          lastHeartbeatId,
-          answeredFromAt,
-          lastReport,
-          health,
-          openRuns,
-        });
-        expect(decisive(b)).toEqual(decisive(a));
-        expect(deadlinesOf(b)).toEqual(deadlinesOf(a));
-      }),
-    );
-  });
-
-  test("liveness and what is answered never move backward, and flips become true in their order", () => {
-    const steps = fc.array(
-      fc.record({
-        passMs: fc.integer({ min: 0, max: 6 * HOUR }),
-        ageMs: fc.integer({ min: 0, max: 9 * HOUR }),
-        act: fc.constantFrom(
-          "report",
-          "fail",
-          "start",
-          "finish",
-          "sweep",
-          "pause",
-          "resume",
-          "retire",
-          "held",
-        ),
-        nth: fc.integer({ min: 0, max: 3 }),
-      }),
-      { maxLength: 40 },
-    );
-    fc.assert(
-      fc.property(schedules, steps, (schedule, list) => {
-        let row: Row = agent({ schedule });
-        let now = T;
-        let becameAt = 0;
-        for (const { passMs, ageMs, act, nth } of list) {
-          now += passMs;
-          const phase = act === "start" || act === "finish" ? run(act, nth) : {};
-          const move =
-            act === "sweep"
-              ? sweep(row, now)
-              : act === "pause" || act === "resume" || act === "retire"
-                ? setControl(
-                    row,
-                    ({ pause: "paused", resume: "active", retire: "retired" } as const)[act],
-                    now,
-                  )
-                : hear(row, report(now - ageMs, { failing: act === "fail", ...phase }), now, act === "held");
-          const next = after(row, move);
-          expect(next.lastHeartbeatAt ?? 0).toBeGreaterThanOrEqual(row.lastHeartbeatAt ?? 0);
-          expect(next.answeredFromAt ?? 0).toBeGreaterThanOrEqual(row.answeredFromAt ?? 0);
-          expect(dueOf(next)).toBeGreaterThanOrEqual(dueOf(row)!);
-          expect(next.openRuns.length).toBeLessThanOrEqual(MAX_OPEN_RUNS);
-          if (next.control !== "active" || next.health === "degraded")
-            expect(next).not.toHaveProperty("sweepAt");
-          else expect(next.sweepAt).toBeGreaterThan(0);
-          if (row.control !== "active" && act !== "resume") expect(next.health).toBe(row.health);
-          if (act === "start") expect(next.health).toBe(row.health);
-          if (act === "held") expect(move.flip?.to).not.toBe("degraded");
-          if (move.flip) {
-            expect(move.flip.from).toBe(row.health);
-            expect(move.flip.to).toBe(next.health);
-            expect(move.flip.becameAt).toBeGreaterThanOrEqual(becameAt);
-            expect(move.flip.becameAt).toBeLessThanOrEqual(now);
-            becameAt = move.flip.becameAt;
-          } else expect(next.health).toBe(row.health);
-          // the sweep right after finds nobody overdue, or flips once and for all
-          const swept = after(next, sweep(next, now));
-          expect(sweep(swept, now).flip).toBeUndefined();
-          row = next;
-        }
-      }),
-    );
-  });
 });

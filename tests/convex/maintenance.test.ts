@@ -39,9 +39,11 @@ describe("the sweep", () => {
       torv: "degraded",
     });
     const broken = () => t.run(async (ctx) => (await ctx.db.get("agentLiveness", id))!);
-    expect(await broken()).toMatchObject({
-      sweepError: { message: expect.stringContaining("@hourly") as string },
-    });
+    const sweepError = {
+      message: expect.stringContaining("@hourly") as string,
+      at: expect.any(Number) as number,
+    };
+    expect(agents.find((row) => row.agent === "broken")).toMatchObject({ sweepError });
     const { sweepAt } = await broken();
     expect(sweepAt).toBeGreaterThan(world.now);
     expect(sweepAt).toBeLessThanOrEqual(world.now + 10 * MINUTE);
@@ -51,6 +53,17 @@ describe("the sweep", () => {
     await world.pass(10 * MINUTE);
     expect(await broken()).toMatchObject({ health: "degraded" });
     expect(await broken()).not.toHaveProperty("sweepError");
+  });
+
+  test("the error of a row is gone with the next heartbeat that could be stored", async () => {
+    const { world, t } = await deployment();
+    await world.register({ agent: "hint", schedule: every(HOUR) });
+    await t.run(async (ctx) => {
+      const { _id } = (await ctx.db.query("agentLiveness").first())!;
+      await ctx.db.patch("agentLiveness", _id, { sweepError: { message: "fleet.ts: no", at: START_AT } });
+    });
+    await world.send("hint");
+    expect(await world.row("hint")).not.toHaveProperty("sweepError");
   });
 
   test("the team's own row shows what the sweep found, and nothing else of it changes", async () => {
