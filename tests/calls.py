@@ -12,10 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from peers import (
-    PlainError,
-    Refusal,
-)
+from deployment import PlainError, Refusal
 
 HERE = Path(__file__).parent
 TOKEN = "hbt_do-not-show-this-token"  # noqa: S105 - that it is never shown is what is tested

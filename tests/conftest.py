@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import pytest
 from heartbeat_cli import tokens
 from heartbeat_cli.cli import run
 from heartbeat_cli.client import Deadline, run_admin
+from heartbeat_cli.instance import Instance
+from heartbeat_cli.local import LocalStatus, down, status
 
 REPOSITORY = Path(__file__).parent.parent
 BACKEND = REPOSITORY / "backend"
@@ -27,6 +29,9 @@ HEARTBEAT = Path(sys.executable).with_name("heartbeat")
 CLOCK = REPOSITORY / "tests" / "convex" / "clock.mjs"  # a clock that a file sets
 # A backend that was away holds its judgement for 10 min, during which its sweep has to run each 5 min
 HOLD_STEPS_MS = (4 * 60_000,) * 3
+SETTLES_S = 10  # for what a test waits for; it comes within milliseconds
+# root without its rights: a user whom permissions stop
+AS_A_USER = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
 COMMAND_TIMEOUT_S = 60  # far beyond every deadline in the tests: a command that hangs fails here
 
 TABLE = """# Who runs when
@@ -114,6 +119,14 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
+
+
+@pytest.fixture
+def user(cli: Cli) -> Cli:
+    """A user with a token for whatever address the test gives."""
+    cli.env |= {"HEARTBEAT_TOKEN": "a-token", "HEARTBEAT_DEADLINE": "30"}
+    cli.write_schedule(TABLE)
+    return cli
 
 
 @pytest.fixture(scope="session")
@@ -208,7 +221,7 @@ def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
         url = json.loads(process.stdout.readline())["url"]
         key = (folder / "admin-key").read_text().splitlines()[0]
         backend = Live(process, url, cli, inside, key, clock)
-        tokens.ensure_local_tokens(cli.config_dir, url, "box1", backend.admin)
+        tokens.ensure_local_token(cli.config_dir, url, lambda _: False, backend.admin)
         cli.env |= {"HEARTBEAT_URL": url, "HEARTBEAT_DEADLINE": "30"}
         cli.write_schedule(TABLE)
         yield backend
@@ -256,3 +269,89 @@ def newcomer(cli: Cli) -> Iterator[Newcomer]:
     cli("local", "down", env=plain_home)
     yield Newcomer(cli.environment(plain_home), url, log)
     cli("local", "down", env=plain_home)
+
+
+class Local:
+    """One user's local backend, and the ways in which a test looks at it."""
+
+    def __init__(self, cli: Cli, functions: Path) -> None:
+        self.cli = cli
+        self.functions = functions
+        self.instance = Instance(cli.data_dir)
+        self.folder = self.instance.folder
+
+    def try_up(self, *options: str) -> Ran:
+        return self.cli(*self._words(*options))
+
+    def try_up_as(self, env: dict[str, str | None]) -> Ran:
+        return self.cli(*self._words(), env=env)
+
+    def up(self, *options: str) -> Any:
+        ran = self.try_up(*options)
+        assert ran.code == 0, ran
+        return ran.data
+
+    def begin(self) -> subprocess.Popen[str]:
+        """`up`, not waited for."""
+        words = [str(HEARTBEAT), *self._words()]
+        return subprocess.Popen(
+            words, cwd=self.cli.folder, env=self.cli.environment(), stdout=subprocess.PIPE, text=True
+        )
+
+    def status(self) -> LocalStatus:
+        return status(self.instance)
+
+    def id_under_lock(self) -> int | None:
+        try:
+            return int((self.folder / "backend.lock").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def clear(self) -> None:
+        pid = self.id_under_lock()
+        down(self.instance)
+        assert pid is None or not alive(pid)
+
+    def _words(self, *options: str) -> list[str]:
+        # any free port, the first time
+        port = [] if "--port" in options or self.folder.exists() else ["--port", "0"]
+        return ["local", "up", "--functions", str(self.functions), *port, *options, "--json"]
+
+
+@pytest.fixture
+def local(cli: Cli, bundle: Path) -> Iterator[Local]:
+    local = Local(cli, bundle)
+    yield local
+    local.clear()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Local]:
+    """One that runs, for the tests that leave it as it is."""
+    local = Local(Cli(tmp_path_factory.mktemp("user")), bundle)
+    local.up()
+    yield local
+    local.clear()
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with it."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SETTLES_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)

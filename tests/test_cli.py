@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from conftest import HEARTBEAT, REPOSITORY, TABLE, Cli, Inside
+from conftest import HEARTBEAT, REPOSITORY, TABLE, Cli, Inside, Ran
+from deployment import Deployment, Faults, Refusal
 from heartbeat_cli import __version__, cli, errors
-from peers import Deployment, Faults, Refusal
+from test_send import scripted
 
 NOWHERE = "http://127.0.0.1:9"
 FAILING_ROW: dict[str, Any] = {"agent": "hint", "health": "failing", "control": "active", "status": "error"}
@@ -109,22 +111,28 @@ def test_help_names_every_command_and_each_has_its_own(inside: Inside) -> None:
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
-def test_every_command_of_every_group_knows_the_common_options(inside: Inside) -> None:
-    groups = {
-        "agents": ["list", "show", "pause", "resume", "retire"],
-        "tasks": ["list", "add", "done"],
-        "token": ["create", "list", "revoke", "save"],
-        "cron": ["print"],
-        "local": ["up", "down", "status", "logs", "guide"],
-        "functions": ["foreign"],
-    }
-    paths = [[name] for name in cli.COMMANDS if name not in groups]
-    paths += [[group, name] for group, names in groups.items() for name in names]
-    for path in paths:
-        text = inside(*path, "--help").out
-        assert all(option in text for option in ("--json", "--url", "--home", "--deadline", "--transport")), (
-            path
-        )
+COMMON = ("--url", "--home", "--deadline", "--transport")
+OPTIONS = {  # of each command, besides --json
+    "send, dashboard, apply, config": COMMON,
+    "agents list, agents show, agents pause, agents resume, agents retire": COMMON,
+    "tasks list, tasks add, tasks done": COMMON,
+    "token create, token list, token revoke": COMMON,
+    "token save, cron print": ("--url", "--home"),
+    "local guide": ("--home",),
+    "local up, local down, local status, local logs, functions foreign": (),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [(name, known) for names, known in OPTIONS.items() for name in names.split(", ")],
+)
+def test_every_command_knows_the_common_options_that_mean_something_to_it(
+    inside: Inside, command: str, known: tuple[str, ...]
+) -> None:
+    told = inside(*command.split(), "--help").out
+    assert "--json" in told
+    assert {option for option in COMMON if option in told} == set(known)
 
 
 @pytest.mark.parametrize(
@@ -222,11 +230,42 @@ def test_cron_print_gives_lines_that_stand_alone(cli: Cli) -> None:
     assert (cli.home / "logs").is_dir()
 
 
-def test_a_row_that_no_crontab_can_keep_is_refused_by_line(inside: Inside) -> None:
+def test_cron_print_writes_every_setting_of_this_shell_into_the_line_but_the_token(inside: Inside) -> None:
+    inside.cli.write_schedule(TABLE)
+    env = {
+        "HEARTBEAT_HOST": "box 1",
+        "HEARTBEAT_LOG": "elsewhere/hb.log",
+        "HEARTBEAT_TRANSPORT": "http",
+        "HEARTBEAT_DEADLINE": "20",
+        "HEARTBEAT_TOKEN": "a-secret-token",
+    }
+    done = inside("cron", "print", "--url", "https://a.convex.cloud", env=env)
+    [line] = [line for line in done.out.splitlines() if " send hint " in line]
+    for setting in (
+        "HEARTBEAT_HOST='box 1'",
+        f"HEARTBEAT_LOG={inside.cli.home}/elsewhere/hb.log",
+        "HEARTBEAT_TRANSPORT=http",
+        "HEARTBEAT_DEADLINE=20",
+        "HEARTBEAT_URL=https://a.convex.cloud",
+    ):
+        assert f" {setting} " in line
+    assert "a-secret-token" not in done.out + done.err
+    assert "printenv HEARTBEAT_TOKEN | heartbeat token save --url https://a.convex.cloud" in done.err
+    inside("token", "save", "--url", "https://a.convex.cloud", stdin="kept")
+    assert (
+        "cron uses the one kept in" in inside("cron", "print", "--url", "https://a.convex.cloud", env=env).err
+    )
+    plain = inside("cron", "print", env={"HEARTBEAT_TRANSPORT": None}).out
+    assert "HEARTBEAT_HOST" not in plain and "HEARTBEAT_DEADLINE" not in plain
+
+
+def test_a_row_that_no_crontab_can_keep_is_a_comment_and_a_warning(inside: Inside) -> None:
     inside.cli.write_schedule(TABLE.replace("every 6h", "every 7h"))
     done = inside("cron", "print")
-    assert (done.code, done.out) == (2, "")
-    assert "line 7: " in done.err and "divisor of 24 h" in done.err
+    assert done.code == 0
+    assert "rams (line 7) is not active: 'every 7 h' does not divide a day" in done.err
+    assert "\n# not active: 'every 7 h' does not divide a day" in done.out
+    assert done.out.count(" send ") == 2
 
 
 def test_functions_that_a_push_would_delete_are_named(inside: Inside) -> None:
@@ -239,3 +278,67 @@ def test_functions_that_a_push_would_delete_are_named(inside: Inside) -> None:
     assert foreign.code == 1
     assert "  messages:list" in foreign.err and "a push would delete" in foreign.err
     assert inside("functions", "foreign", folder, stdin="not JSON").code == 2
+
+
+def test_a_bug_shows_its_traceback_and_exits_70(cli: Cli) -> None:
+    page = {"tasks": [{"no": "task"}], "isDone": True, "continueCursor": ""}
+    with Deployment({"queries/listAgentTasks": lambda args: page}) as deployment:
+        done = cli("tasks", "list", "hint", "--url", deployment.url, env={"HEARTBEAT_TOKEN": "a-token"})
+    assert (done.code, done.out) == (70, "")
+    assert "Traceback" in done.err and "a-token" not in done.err
+
+
+def shell(cli: Cli, line: str) -> Ran:
+    """What a shell says of a line in which `$HB` is the command, in a home folder."""
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        env=cli.environment({"HB": str(HEARTBEAT)}),
+        cwd=cli.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def ill(cli: Cli) -> Iterator[Cli]:
+    """A user whose one agent is failing, and whose config file deserves a warning."""
+    cli.config_dir.mkdir(parents=True)
+    (cli.config_dir / "config.toml").write_text("colour = true\n")
+    with Deployment({**dashboard(FAILING_ROW), **scripted()}) as deployment:
+        cli.env |= {"HEARTBEAT_URL": deployment.url, "HEARTBEAT_TOKEN": "a-token"}
+        yield cli
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("$HB send hint >/dev/full", 0),
+        ("$HB send hint --quiet >/dev/full 2>&1", 0),
+        ("$HB send hint --json >/dev/full 2>/dev/full", 0),
+        ("$HB dashboard --check >/dev/full", 3),
+        ("$HB dashboard --check 2>/dev/full >/dev/null", 3),
+        ("$HB dashboard --check | true", 3),
+        ("$HB dashboard --check | head -1", 3),
+        ("$HB dashboard --json | head -c 10", 0),
+        ("$HB send hint | true", 0),
+        ("$HB dashboard --wat 2>/dev/full", 2),
+        ("$HB send hint >&-", 0),
+        ("$HB send hint >&- 2>&- <&-", 0),
+        ("$HB dashboard --check >&-", 3),
+        ("$HB agents list >&-", 0),
+        ("$HB send hint --summary - <&-", 0),
+        ("$HB token save <&-", 2),
+        ("$HB apply <&-", 2),
+    ],
+)
+def test_whoever_reads_or_does_not_read_the_command_goes_on_and_exits_as_ever(
+    ill: Cli, line: str, code: int
+) -> None:
+    done = shell(ill, line)
+    assert done.code == code, done
+    assert "Traceback" not in done.err
+    if ">/dev/full" in line and "2>" not in line:
+        assert "heartbeat: the answer could not be written: No space left on device\n" in done.err

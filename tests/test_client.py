@@ -10,23 +10,15 @@ from typing import Any
 import pytest
 
 from calls import FUNCTIONS, TOKEN, TRANSPORTS, drive
+from deployment import Deployment
 from heartbeat_cli.client import (
     Connection,
     Deadline,
-    probe_version,
-    run_admin,
     whole_numbers,
 )
 from heartbeat_cli.deadline import within
-from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
-from peers import (
-    SELF_SIGNED,
-    Deployment,
-    Peer,
-    answers,
-    free_port,
-    silent,
-)
+from heartbeat_cli.errors import SettingsProblem, UsageProblem
+from peers import SELF_SIGNED
 
 # --- answers
 
@@ -76,10 +68,10 @@ def test_a_refusal_in_plain_words_is_one_too(transport: str) -> None:
 @pytest.mark.parametrize(
     ("path", "words", "hint"),
     [
-        ("throw", "Error: the tasks table is on fire", "request id 0123456789abcdef"),
+        ("throw", "Error: the tasks table is on fire", "logs tell more: look for 0123456789abcdef"),
         ("hidden", "failed at http://127.0.0.1: Server Error", "of another version"),
         ("invalid", "another version than this program: ArgumentValidationError: extra field", "make deploy"),
-        ("quote", "•••", "request id"),
+        ("quote", "•••", "look for 0123"),
         ("nothing", "its answer is not an object", "make deploy"),
         ("missing", "has no function missing", "make deploy"),
     ],
@@ -169,89 +161,12 @@ def test_on_the_main_thread_auto_takes_the_official_client() -> None:
     assert [request.headers.get("upgrade") for request in peer.requests] == ["websocket"]
 
 
-def test_a_proxy_of_the_environment_is_used_and_makes_auto_take_http() -> None:
-    with Deployment(FUNCTIONS) as proxy:
-        outcome = drive("http://deployment.example", "auto", env={"HTTP_PROXY": proxy.url})
-
-    assert outcome.told["values"][0]["outcome"] == "recorded"
-    assert proxy.requests[0].path == "http://deployment.example/api/mutation"
-
-
-def test_a_host_of_no_proxy_and_this_very_host_are_reached_without_the_proxy() -> None:
-    with Deployment(FUNCTIONS) as peer, Peer(silent) as proxy:
-        env = {"http_proxy": proxy.url, "ALL_PROXY": proxy.url, "NO_PROXY": ".invalid"}
-        here = drive(peer.url, "auto", env=env)
-        there = drive("http://deployment.invalid", "auto", env=env)
-
-    assert here.code == 0
-    assert [request.headers.get("upgrade") for request in peer.requests] == ["websocket"]
-    assert there.error["cause"] == "unresolved"
-    assert proxy.connections == 0
-
-
-@pytest.mark.parametrize(
-    ("proxy", "exit_code", "words"),
-    [
-        (f"http://user:pw@127.0.0.1:{free_port()}", 75, "the proxy on the way to http://deployment.example"),
-        ("nonsense://user:pw@proxy", 2, "the proxy settings of the environment cannot be used"),
-    ],
-)
-def test_a_proxy_that_does_not_work_is_named_without_its_password(
-    proxy: str, exit_code: int, words: str
-) -> None:
-    outcome = drive("http://deployment.example", "auto", env={"HTTP_PROXY": proxy})
-
-    assert outcome.code == exit_code
-    assert words in outcome.error["message"]
-    assert "pw" not in json.dumps(outcome.told) + outcome.stderr
-
-
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_certificate_of_an_authority_of_ones_own_is_trusted_through_ssl_cert_file(transport: str) -> None:
     with Deployment(FUNCTIONS, tls=True) as peer:
         outcome = drive(peer.url, transport, env={"SSL_CERT_FILE": str(SELF_SIGNED)})
 
     assert outcome.told["values"][0]["outcome"] == "recorded"
-
-
-# --- the admin key, the version
-
-
-def test_the_admin_key_travels_in_its_header_and_calls_any_function() -> None:
-    with Deployment(FUNCTIONS) as peer:
-        answer = run_admin(peer.url, "key-1", "record", {"n": 1}, Deadline(5))
-
-    assert answer == {"outcome": "recorded", "given": {"n": 1}}
-    assert peer.requests[0].path == "/api/function"
-    assert peer.requests[0].headers["authorization"] == "Convex key-1"
-
-
-def test_a_wrong_admin_key_is_refused() -> None:
-    bad_key = answers(
-        "403 Forbidden", '{"code":"BadDeployKey","message":"The key key-1 is bad"}', "application/json"
-    )
-    with Peer(bad_key) as peer, pytest.raises(Refused) as caught:
-        run_admin(peer.url, "key-1", "record", {}, Deadline(5))
-
-    assert caught.value.code == "unauthorized"
-    assert "key-1" not in str(caught.value)
-
-
-@pytest.mark.parametrize("key", ["", "two\nlines", "ключ", "blank-after "])
-def test_what_is_no_admin_key_is_never_shown(key: str) -> None:
-    with pytest.raises(SettingsProblem, match="not one line of printable characters") as caught:
-        run_admin("http://127.0.0.1:1", key, "record", {}, Deadline(5))
-
-    assert not key or key not in str(caught.value)
-
-
-def test_a_deployment_tells_its_version_and_anything_else_is_named() -> None:
-    with Deployment(FUNCTIONS, version="2026.11") as peer:
-        assert probe_version(peer.url, Deadline(5)) == "2026.11"
-    with Peer(answers("200 OK", "<html>", "text/html")) as peer, pytest.raises(Unreachable) as caught:
-        probe_version(peer.url, Deadline(5))
-
-    assert caught.value.cause == "not_convex"
 
 
 def test_a_connection_takes_no_such_address_either() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from heartbeat_cli import config, tokens
-from heartbeat_cli.config import ENV_LOCAL_NAMES, Flags, Settings, load
+from heartbeat_cli import tokens
+from heartbeat_cli.config import Flags, Settings, load
+from heartbeat_cli.config_files import CONFIG_KEYS
 from heartbeat_cli.errors import SettingsProblem
 
 A, B, C, D, E = (f"https://{name}.convex.cloud" for name in "abcde")
@@ -61,35 +64,6 @@ def test_without_any_address_what_to_set_is_told_only_to_who_needs_one(user: Pat
     assert all(word in str(caught.value.hint) for word in ("--url", "HEARTBEAT_URL", "heartbeat local up"))
 
 
-@pytest.mark.parametrize("name", ENV_LOCAL_NAMES)
-def test_env_local_is_read_in_every_spelling_of_convex_dev(user: Path, name: str) -> None:
-    env_local(user, f"# Deployment used by `npx convex dev`\nCONVEX_DEPLOYMENT=dev:a\n{name}={A}\n")
-    assert settings(user).url == A
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        f'CONVEX_URL="{A}"',
-        f"export CONVEX_URL='{A}'  # mine",
-        f"  CONVEX_URL = {A} # mine",
-        f"CONVEX_URL={A}/\r",
-    ],
-)
-def test_env_local_is_read_as_dotenv_files_are_written(user: Path, line: str) -> None:
-    env_local(user, f"#CONVEX_URL={B}\nOTHER=x\n{line}\n")
-    assert settings(user).url == A
-
-
-def test_env_local_with_several_addresses_is_a_warning(user: Path) -> None:
-    env_local(user, f"VITE_CONVEX_URL={B}\nCONVEX_URL={A}\n")
-    assert settings(user).url == A
-    assert (
-        "names several addresses (VITE_CONVEX_URL, CONVEX_URL); using CONVEX_URL"
-        in settings(user).warnings[0]
-    )
-
-
 def test_env_local_of_the_working_directory_counts_for_nothing(user: Path) -> None:
     env_local(user, f"CONVEX_URL={A}", "fleet/deep")
     assert settings(user, cwd="fleet/deep").url is None
@@ -136,6 +110,9 @@ def test_other_settings_go_flag_variable_file_default(user: Path) -> None:
 def test_a_wrong_deadline_names_its_variable(user: Path, value: str) -> None:
     with pytest.raises(SettingsProblem, match=rf"deadline '{value}' \(HEARTBEAT_DEADLINE\)"):
         settings(user, {"HEARTBEAT_DEADLINE": value})
+    file = config_file(user, f'deadline = "{value}"')
+    with pytest.raises(SettingsProblem, match=rf"deadline '{value}' \({file}\)"):
+        settings(user)
 
 
 def test_a_wrong_transport_names_the_right_ones(user: Path) -> None:
@@ -143,39 +120,66 @@ def test_a_wrong_transport_names_the_right_ones(user: Path) -> None:
         settings(user, transport="smoke")
 
 
-def test_an_unknown_key_is_a_warning_that_names_it(user: Path) -> None:
-    config_file(user, "dedline = 5")
-    assert "unknown setting 'dedline'" in settings(user).warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("deadline = 5\nurl = nope\n", "line 2: not TOML"),
-        ('url = "a"\nurl = "b"\n', "not TOML"),
-        ("deadline = [1]\n", "'deadline' must be a text or a number"),
-        ("deadline = true\n", "'deadline' must be a text or a number"),
-        ('deadline = "x"\n', "deadline 'x'"),
-    ],
-)
-def test_a_bad_config_file_is_told_with_its_line(user: Path, text: str, told: str) -> None:
-    file = config_file(user, text)
-    with pytest.raises(SettingsProblem) as caught:
-        settings(user)
-    assert told in str(caught.value) and str(file) in str(caught.value)
-
-
-def test_a_config_file_that_is_no_text_is_told_with_its_line(user: Path) -> None:
-    config_file(user, "").write_bytes(b"deadline = 5\n\xff\n")
-    with pytest.raises(SettingsProblem, match="line 2: not TOML"):
-        settings(user)
-
-
-def test_a_broken_tokens_file_never_shows_the_token(user: Path) -> None:
+def test_a_broken_tokens_file_stops_only_who_needs_a_token_and_never_shows_it(user: Path) -> None:
     config_file(user, f'["{A}"]\ntoken = "{TOKEN}\n', "tokens.toml")
-    with pytest.raises(SettingsProblem) as caught:
-        settings(user, url=A)
-    assert TOKEN not in f"{caught.value} {caught.value.hint}" and "line 2" in str(caught.value)
+    found = settings(user, url=A)
+    assert (found.token, found.token_source) == (None, "not usable")
+    told = f"{found.token_problem} {found.token_problem and found.token_problem.hint}"
+    assert TOKEN not in told and "tokens.toml, line 2" in told
+
+
+def test_an_unknown_scope_is_a_warning_that_names_the_file(user: Path) -> None:
+    file = config_file(user, f'["{A}"]\ntoken = "{TOKEN}"\nscope = "banana"\n', "tokens.toml")
+    file.chmod(0o600)
+    found = settings(user, url=A)
+    assert (found.token, found.token_scope) == (TOKEN, None)
+    assert found.warnings == (f"{file}: the scope 'banana' of {A} is none of send, read, admin",)
+
+
+@pytest.mark.parametrize("home", ["~nosuchuser/x", "x" * 300, "a\0b"])
+def test_a_home_that_no_path_can_be_is_one_sentence(user: Path, home: str) -> None:
+    with pytest.raises(SettingsProblem, match=r"the home folder .* \(--home\) is not a folder"):
+        settings(user, home=home)
+
+
+@pytest.mark.parametrize("log", ["~nosuchuser/x", "a\0b"])
+def test_a_log_that_no_path_can_be_is_a_warning(user: Path, log: str) -> None:
+    found = settings(user, {"HEARTBEAT_LOG": log})
+    assert found.log_path == user / "fleet" / "logs" / "agent-heartbeat.log"
+    assert "(HEARTBEAT_LOG) cannot be the path of a file" in found.warnings[0]
+
+
+def test_the_home_of_the_user_is_the_systems_where_the_variable_is_none(user: Path) -> None:
+    ours = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    for home in ("", "relative/path"):
+        assert load(Flags(), {"HOME": home}, user).config_dir == ours / ".config" / "convex-heartbeat"
+    assert load(Flags(), {"HOME": str(user)}, user).config_dir == user / ".config" / "convex-heartbeat"
+    assert settings(user, home="~/fleet").home == user / "fleet"
+
+
+def test_a_width_that_is_none_is_not_used(user: Path) -> None:
+    assert settings(user, {"COLUMNS": "120"}).columns == 120
+    assert settings(user, {"COLUMNS": "9" * 5000}).columns is None
+
+
+def test_what_a_process_of_ours_inherits_holds_no_secret(user: Path) -> None:
+    env = {"PATH": "/bin", "NODE_OPTIONS": "--inspect", "HEARTBEAT_TOKEN": TOKEN}
+    assert settings(user, env).inherited == {"PATH": "/bin", "HOME": str(user)}
+
+
+def test_the_variables_for_another_shell_are_what_this_one_alone_knows(user: Path) -> None:
+    assert settings(user).variables() == []
+    env = {"XDG_DATA_HOME": str(user / "d"), "CONVEX_URL": A, "HEARTBEAT_HOST": "h", "HEARTBEAT_TOKEN": TOKEN}
+    assert settings(user, env, deadline="2.5").variables() == [
+        ("XDG_DATA_HOME", str(user / "d")),
+        ("HEARTBEAT_URL", A),
+        ("HEARTBEAT_DEADLINE", "2.5"),
+        ("HEARTBEAT_HOST", "h"),
+    ]
+    config_file(user, f'url = "{A}"\nhost = "h"')
+    env_local(user, f"CONVEX_URL={B}")
+    assert settings(user).variables() == []
+    assert settings(user, {"XDG_DATA_HOME": str(user / ".local/share")}).variables() == []
 
 
 def test_a_token_goes_only_to_the_address_it_is_kept_for(user: Path) -> None:
@@ -225,7 +229,7 @@ def test_relative_xdg_folders_are_ignored_as_their_specification_says(user: Path
 
 def test_every_known_key_is_one_that_is_read(user: Path) -> None:
     values: dict[str, Any] = {"url": A, "deadline": 5, "transport": "http", "log": "x.log", "host": "box1"}
-    assert set(values) == set(config.CONFIG_KEYS)
+    assert set(values) == set(CONFIG_KEYS)
     config_file(user, "\n".join(f"{key} = {value!r}" for key, value in values.items()))
     assert {settings(user).sources[key] for key in values} == {
         str(user / ".config" / "convex-heartbeat" / "config.toml")

@@ -11,7 +11,6 @@ import pytest
 
 from heartbeat_cli import crontab
 from heartbeat_cli.crontab import Host
-from heartbeat_cli.errors import ScheduleProblem
 from heartbeat_cli.schedule import Cron, Interval, Row
 from heartbeat_cli.times import HOUR_MS, MINUTE_MS
 
@@ -79,10 +78,13 @@ def _values(field: str, end: int) -> list[int]:
 
 
 @pytest.mark.parametrize("ms", [7 * HOUR_MS, 48 * HOUR_MS, 30_000, 90_000, 1441 * MINUTE_MS])
-def test_an_interval_that_cron_cannot_keep_is_refused_by_line(ms: int) -> None:
-    with pytest.raises(ScheduleProblem, match=r"line 5: .* expected a divisor of 24 h") as caught:
-        crontab.entries([row(Interval(ms)), row()], host())
-    assert [line for line, _ in caught.value.problems] == [5]
+def test_an_interval_that_cron_cannot_keep_is_only_a_comment(ms: int) -> None:
+    first, second = crontab.entries([row(Interval(ms)), row()], host())
+    assert (
+        first.lines == () and "not active" in str(first.warning) and "a divisor of 24 h" in str(first.warning)
+    )
+    assert second.warning is None
+    assert crontab.block([first], host())[2].startswith("# not active: 'every ")
 
 
 def test_a_percent_sign_does_not_cut_the_line() -> None:
@@ -120,9 +122,9 @@ def test_an_interval_knows_no_zone() -> None:
     assert crontab.entries([row(Interval(HOUR_MS))], host(zone="Asia/Tokyo"))[0].warning is None
 
 
-def test_a_line_longer_than_cron_takes_is_refused() -> None:
-    with pytest.raises(ScheduleProblem, match="at most 998 bytes"):
-        crontab.entries([row(command="x" * 990)], host())
+def test_a_line_longer_than_cron_takes_is_only_a_comment() -> None:
+    [entry] = crontab.entries([row(command="x" * 990)], host())
+    assert entry.lines == () and "at most 998 bytes" in str(entry.warning)
 
 
 def test_the_program_is_this_installation_by_its_absolute_path() -> None:

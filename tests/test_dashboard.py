@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from heartbeat_cli import agents, dashboard, fleet, send
-from heartbeat_cli.fleet import Fleet
+from heartbeat_cli import agents, dashboard, send
 from heartbeat_cli.heartbeat import Heartbeat
-from heartbeat_cli.output import Page
+from heartbeat_cli.output import Page, look_of
 from heartbeat_cli.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 
 NOW = 1_795_420_800_000  # 2026-11-23T08:00:00Z
@@ -66,7 +65,8 @@ def due(found: dict[str, Any]) -> str:
 
 def lines(rows: list[dict[str, Any]], columns: int | None = 80) -> list[str]:
     stream = io.StringIO()
-    Page(stream, colour=False, columns=columns).table(dashboard.table(dashboard.views(rows, NOW), NOW, UTC))
+    page = Page(stream, look_of(stream, colour=False, columns=columns))
+    page.table(dashboard.table(dashboard.views(rows, NOW), NOW, UTC))
     return stream.getvalue().splitlines()
 
 
@@ -81,6 +81,37 @@ def test_an_agent_is_late_from_due_plus_grace_on_and_not_before() -> None:
 
 def test_with_one_miss_allowed_there_is_no_late() -> None:
     assert dashboard.judge(row(dueAt=NOW - HOUR_MS, misses=1), NOW).health == "ok"
+
+
+def test_while_a_run_is_open_an_agent_is_not_late() -> None:
+    running = row(dueAt=NOW - HOUR_MS, runningSince=NOW - 7 * HOUR_MS)
+    assert dashboard.judge(running, NOW).health == "ok"
+    assert due(running) == "now"
+
+
+RAN_LONG: dict[str, Any] = {  # started 10 h ago, which answered that hour alone, and finished 65 min ago
+    "dueAt": NOW - 9 * HOUR_MS,
+    "lastHeartbeatAt": NOW - 65 * MINUTE_MS,
+    "graceMs": HOUR_MS,
+}
+
+
+def test_a_run_longer_than_its_schedule_counts_as_silence_only_after_its_end() -> None:
+    assert dashboard.judge(interval(**RAN_LONG), NOW).health == "late"
+    assert due(interval(**RAN_LONG)) == "1 late"
+    just_before = interval(**RAN_LONG | {"graceMs": HOUR_MS + 1})
+    assert dashboard.judge(just_before, NOW).health == "ok"
+    assert due(just_before) == "now"
+    reported = interval(**RAN_LONG | {"lastHeartbeatAt": NOW})
+    assert (dashboard.judge(reported, NOW).health, due(reported)) == ("ok", "in 60 min")
+    missed = interval(**RAN_LONG | {"lastHeartbeatAt": NOW - 3 * HOUR_MS + 1, "degraded": True})
+    assert due(missed | {"health": "degraded", "reason": "2 expected runs missed"}) == "2 missed"
+
+
+def test_of_cron_fires_since_a_long_run_only_the_backend_knows() -> None:
+    found = row(**RAN_LONG)
+    assert dashboard.judge(found, NOW).health == "ok"
+    assert due(found) == "now"
 
 
 def test_a_paused_agent_is_neither_late_nor_due() -> None:
@@ -98,7 +129,13 @@ def test_a_paused_agent_is_neither_late_nor_due() -> None:
         (interval(dueAt=NOW - GRACE), "1 late"),
         (interval(dueAt=NOW - GRACE - HOUR_MS, misses=4), "2 late"),
         (interval(dueAt=NOW - GRACE - HOUR_MS, health="degraded", degraded=True), "2 missed"),
-        (interval(dueAt=NOW - GRACE - 18 * HOUR_MS - 1, health="degraded", degraded=True), "19 missed"),
+        (
+            interval(
+                dueAt=NOW - GRACE - 18 * HOUR_MS - 1, lastHeartbeatAt=None, health="degraded", degraded=True
+            ),
+            "19 missed",
+        ),
+        (row(dueAt=NOW - GRACE - HOUR_MS, degradeAt=NOW), "1+ late"),
         (row(dueAt=NOW - GRACE, misses=3), "1+ late"),
         (row(dueAt=NOW + 5 * HOUR_MS), "in 5 h"),
         (row(dueAt=NOW + 30 * HOUR_MS), "tomorrow"),
@@ -142,7 +179,7 @@ def test_worst_comes_first_and_equals_by_name() -> None:
     [
         (row(status="working", summary="3 files drifted"), "working: 3 files drifted"),
         (row(summary="all fine"), "all fine"),
-        (row(result="noop", runsSinceActed=6), "noop, 6 runs in a row"),
+        (row(result="noop", runsSinceActed=6), "noop, nothing done in 6 runs"),
         (row(result="noop", runsSinceActed=1), "noop"),
         (row(purpose="drift scan"), "drift scan"),
         (row(), ""),
@@ -224,7 +261,7 @@ def test_the_table_of_the_readme_at_eighty_columns() -> None:
     assert lines(rows) == [
         "agent  health        last      due        tasks  said",
         "hint   degraded 7 h  19 h ago  2+ missed  12/3   working: 3 files drifted",
-        "rams   ok            2 h ago   tomorrow   0/0    noop, 6 runs in a row",
+        "rams   ok            2 h ago   tomorrow   0/0    noop, nothing done in 6 runs",
     ]
 
 
@@ -275,46 +312,6 @@ def test_the_sweeps_own_heartbeat(monitor: dict[str, Any], expected: str) -> Non
     assert dashboard.sweep_line(monitor, NOW).plain == expected
 
 
-class Pages:
-    """A deployment of 2,500 agents, in pages."""
-
-    def query(self, path: str, body_name: str, body: Any) -> dict[str, Any]:
-        if path == "queries/getMonitorStatus":
-            return {"contractVersion": 1}
-        start = int(body.get("cursor") or 0)
-        rest = min(1000, 2500 - start)
-        return {
-            "agents": [row(f"a{number}") for number in range(start, start + rest)],
-            "isDone": start + rest == 2500,
-            "continueCursor": str(start + rest),
-        }
-
-
-def test_a_fleet_beyond_one_page_is_read_whole() -> None:
-    found = fleet.fetch(Pages(), lambda: NOW)
-    assert [agent["agent"] for agent in found.agents] == [f"a{number}" for number in range(2500)]
-
-
-def test_the_last_known_fleet_is_kept_for_each_deployment_and_to_its_owner(tmp_path: Path) -> None:
-    fleet.keep(Fleet([row("here")], {"sweepRanAt": NOW}, NOW), tmp_path, "http://a")
-    fleet.keep(Fleet([row("there")], {}, NOW), tmp_path, "http://b")
-    known = fleet.last_known(tmp_path, "http://a")
-    assert known is not None
-    assert (known.agents[0]["agent"], known.as_of, known.monitor) == ("here", NOW, {"sweepRanAt": NOW})
-    assert fleet.last_known(tmp_path, "http://c") is None
-    files = list((tmp_path / "last-known").iterdir())
-    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
-    for file in files:
-        file.write_text("{ torn")
-    assert fleet.last_known(tmp_path, "http://a") is None
-
-
-def test_a_disk_that_refuses_costs_only_the_memory(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where a folder should be")
-    fleet.keep(Fleet([], {}, NOW), tmp_path / "data", "http://a")
-    assert fleet.last_known(tmp_path / "data", "http://a") is None
-
-
 CONTRACT = Path(__file__).parent / "contract"
 EXAMPLES = [
     example["returns"]
@@ -339,13 +336,6 @@ def test_every_row_that_the_functions_answered_is_shown(answer: dict[str, Any]) 
     if "row" in answer:
         agents.facts(answer, now, UTC)
         agents.flips_table(answer["flips"], UTC)
-
-
-def test_history_as_the_functions_answered_it_is_shown() -> None:
-    for example in json.loads((CONTRACT / "getAgentHistory.json").read_text(encoding="utf-8")):
-        if "returns" in example:
-            past = example["returns"]["heartbeats"]
-            assert len(agents.history_table(past, NOW, UTC).rows) == len(past)
 
 
 def test_recorded_answers_of_the_functions_make_a_line() -> None:

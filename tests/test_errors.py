@@ -47,6 +47,8 @@ def test_an_error_reads_as_its_sentence_and_keeps_the_hint_apart() -> None:
 
 def test_a_schedule_problem_lists_the_bad_lines_in_order() -> None:
     assert ScheduleProblem("no", [(3, "a"), (7, "b")]).problems == ((3, "a"), (7, "b"))
+    assert str(ScheduleProblem("page.md", [(3, "a"), (7, "b")])) == "page.md: 2 problems"
+    assert str(ScheduleProblem("page.md", [(3, "a")])) == "page.md, line 3: a"
 
 
 def test_the_code_of_one_refusal_does_not_become_the_code_of_the_next() -> None:

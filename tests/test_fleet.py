@@ -1,107 +1,21 @@
-"""From the schedule to the dashboard on a real backend: apply, agents, tasks, tokens, and its absence."""
+"""The fleet on a real backend: dashboard, tasks, tokens; read whole, and remembered for its absence."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import HEARTBEAT, TABLE, Cli, Inside, Live
-from heartbeat_cli import tokens
+from conftest import Cli, Inside, Live
+from heartbeat_cli import fleet, tokens
+from heartbeat_cli.fleet import Fleet
 from heartbeat_cli.times import HOUR_MS
-
-
-def on_a_terminal(cli: Cli, *arguments: str, typed: str = "", columns: int = 80, env: dict[str, str]) -> str:
-    """What the command shows on a terminal of so many columns, where `typed` is typed."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [HEARTBEAT, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=cli.environment({"TERM": "xterm-256color", **env}),
-        cwd=cli.home,
-    )
-    os.close(theirs)
-    os.write(ours, typed.encode())
-    shown = b""
-    try:
-        while data := os.read(ours, 65_536):
-            shown += data
-    except OSError:  # how a terminal says that nobody has it open any more
-        pass
-    os.close(ours)
-    process.wait(timeout=60)
-    return shown.decode()
-
-
-def test_apply_shows_asks_does_and_then_has_nothing_to_do(live: Live) -> None:
-    cli = live.cli
-    refused = cli("apply")
-    assert refused.code == 2 and "nobody can be asked here" in refused.err and "--yes" in refused.err
-    assert "  + hint  0 */6 * * * UTC  first expected" in refused.out
-    planned = cli("apply", "--dry-run", "--json")
-    assert planned.data["outcome"] == "planned" and len(planned.data["changes"]) == 3
-    assert cli("dashboard", "--json").data["agents"] == []
-    declined = on_a_terminal(cli, "apply", typed="n\n", env={})
-    assert "Apply? [y/N]" in declined and "not confirmed" in declined
-    assert cli("dashboard", "--json").data["agents"] == []
-    assert "applied: 3 agents" in on_a_terminal(cli, "apply", typed="y\n", env={})
-    again = cli("apply")
-    assert (again.code, again.out) == (0, "  = 3 unchanged\nnothing to change\n")
-    assert again.err == f"{live.url}\n"
-
-
-def test_a_changed_and_a_removed_row_are_shown_and_nobody_is_retired_unasked(live: Live) -> None:
-    cli, here = live.cli, live.inside
-    here("apply", "--yes")
-    cli.write_schedule("\n".join(TABLE.replace("0 */6", "5 */6").splitlines()[:-1]) + "\n")
-    done = here("apply", "--yes")
-    assert "  ~ hint  5 */6 * * * UTC  (schedule)" in done.out and "  = 1 unchanged" in done.out
-    assert "heartbeat agents retire rams" in done.out
-    assert len(here("dashboard", "--json").data["agents"]) == 3
-    assert here("agents", "retire", "rams").out == "rams is now retired\n"
-    assert [row["agent"] for row in here("dashboard", "--json").data["agents"]] == ["hint", "torv"]
-
-
-def test_what_the_backend_refuses_is_told_with_its_line_and_nothing_is_written(live: Live) -> None:
-    cli, here = live.cli, live.inside
-    cli.write_schedule(
-        TABLE.replace("15 8", "99 8").replace("every 6h      |           |", "0 1 * * * | Mars/Base |")
-    )
-    done = here("apply", "--yes")
-    assert (done.code, done.out) == (2, "")
-    assert "refuses the schedule, 2 problems" in done.err
-    assert re.search(r"^  line 6: torv, schedule: ", done.err, re.M)
-    assert re.search(r"^  line 7: rams, timeZone: ", done.err, re.M)
-    error = json.loads(here("apply", "--yes", "--json").out)["error"]
-    assert (error["code"], [problem["line"] for problem in error["problems"]]) == ("schedule", [6, 7])
-    assert here("dashboard", "--json").data["agents"] == []
-
-
-def test_a_table_that_cannot_be_read_reaches_no_backend(cli: Cli, inside: Inside) -> None:
-    cli.write_schedule(TABLE + "| hint | nonsense | | | |\n| a b | every 1h | | | |\n")
-    done = inside("apply", "--url", "http://127.0.0.1:9")
-    assert done.code == 2
-    assert "  line 8: schedule 'nonsense'" in done.err and "  line 9: agent 'a b'" in done.err
-
-
-def test_a_fleet_larger_than_one_batch_is_applied_whole(live: Live) -> None:
-    rows = "".join(f"| agent-{number} | every 6h |\n" for number in range(450))
-    live.cli.write_schedule("| agent | schedule |\n|---|---|\n" + rows)
-    assert "applied: 450 agents" in live.inside("apply", "--yes").out
-    assert live.inside("apply").out == "  = 450 unchanged\nnothing to change\n"
-    found = live.inside("dashboard", "--json").data
-    assert (found["totals"]["agents"], found["totals"]["new"]) == (450, 450)
+from terminal import on_a_terminal
+from test_dashboard import NOW, row
 
 
 def test_the_dashboard_shows_the_worst_first_and_check_exits_3(live: Live) -> None:
@@ -164,38 +78,14 @@ def test_when_the_backend_is_away_the_last_known_table_is_shown_with_its_age(liv
     assert done.err.startswith("heartbeat: ") and live.url in done.err
     error = json.loads(here("dashboard", "--json").out)
     assert (error["ok"], error["deployment"], error["error"]["exitCode"]) == (False, live.url, 75)
+    known = error["error"]["lastKnown"]
+    assert set(known) == {"asOf", "agents", "totals"}
+    assert (len(known["agents"]), known["totals"]["new"]) == (3, 3)
+    assert known["asOf"] <= time.time() * 1000
+    never_seen = json.loads(here("dashboard", "--json", "--url", "http://127.0.0.1:9").out)
+    assert "lastKnown" not in never_seen["error"]
     [kept] = (cli.data_dir / "last-known").iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
-
-
-def test_one_agent_is_looked_at_paused_and_resumed(live: Live) -> None:
-    here = live.inside
-    here("apply", "--yes")
-    here("send", "hint", "--error", "disk full")
-    live.move_clock(1000)
-    here("send", "hint", "--summary", "better")
-    shown = here("agents", "show", "hint")
-    assert shown.code == 0
-    for words in (
-        "drift detection scan",
-        "0 */6 * * * UTC, grace",
-        "last error",
-        "failing",
-        "better",
-        "recovered",
-    ):
-        assert words in shown.out
-    data = here("agents", "show", "hint", "--json").data
-    assert (len(data["nextExpectedAt"]), len(data["heartbeats"]), len(data["flips"])) == (5, 2, 2)
-    assert here("agents", "pause", "hint", "torv").out == "hint is now paused\ntorv is now paused\n"
-    assert here("agents", "pause", "hint").out == "hint was already paused\n"
-    assert "paused" in here("send", "hint").out
-    assert "hint   paused" in here("dashboard").out
-    assert here("agents", "resume", "hint").out == "hint is now active\n"
-    listed = here("agents", "list").out.splitlines()
-    assert listed[0].split() == ["agent", "control", "health", "schedule", "grace", "misses", "purpose"]
-    assert len(listed) == 4
-    assert here("agents", "show", "nobody").code == 1
 
 
 def test_tasks_are_listed_with_whether_they_counted_and_why(live: Live) -> None:
@@ -265,6 +155,16 @@ def test_a_token_that_is_not_valid_is_refused_without_being_shown(live: Live) ->
     done = live.inside("dashboard", env={"HEARTBEAT_TOKEN": "wrong-token"})
     assert done.code == 1 and "wrong-token" not in done.err + done.out
     assert live.url in done.err
+    assert f"HEARTBEAT_TOKEN (fingerprint {tokens.fingerprint('wrong-token')})" in done.err
+    assert "set HEARTBEAT_TOKEN to another" in done.err
+
+
+def test_a_kept_token_that_does_not_do_is_named_with_its_file_and_scope(live: Live, cli: Cli) -> None:
+    file = tokens.save(cli.config_dir, live.url, "wrong-token", "send")
+    error = json.loads(live.inside("dashboard", "--json").out)["error"]
+    assert error["code"] == "unauthorized"
+    assert f"{file} (fingerprint {tokens.fingerprint('wrong-token')}, scope send)" in error["hint"]
+    assert "heartbeat token save" in error["hint"]
 
 
 @pytest.mark.parametrize("transport", ["ws", "http"])
@@ -276,3 +176,43 @@ def test_both_transports_lead_to_the_same_answers(live: Live, transport: str) ->
     assert here("send", "nobody").code == 1
     data = here("agents", "show", "hint", "--json").data
     assert data["heartbeats"][0]["rawStatus"] == "working" and isinstance(data["row"]["openTasks"], int)
+
+
+class Pages:
+    """A deployment of 2,500 agents, in pages."""
+
+    def query(self, path: str, body_name: str, body: Any) -> dict[str, Any]:
+        if path == "queries/getMonitorStatus":
+            return {"contractVersion": 1}
+        start = int(body.get("cursor") or 0)
+        rest = min(1000, 2500 - start)
+        return {
+            "agents": [row(f"a{number}") for number in range(start, start + rest)],
+            "isDone": start + rest == 2500,
+            "continueCursor": str(start + rest),
+        }
+
+
+def test_a_fleet_beyond_one_page_is_read_whole() -> None:
+    found = fleet.fetch(Pages(), lambda: NOW)
+    assert [agent["agent"] for agent in found.agents] == [f"a{number}" for number in range(2500)]
+
+
+def test_the_last_known_fleet_is_kept_for_each_deployment_and_to_its_owner(tmp_path: Path) -> None:
+    fleet.keep(Fleet([row("here")], {"sweepRanAt": NOW}, NOW), tmp_path, "http://a")
+    fleet.keep(Fleet([row("there")], {}, NOW), tmp_path, "http://b")
+    known = fleet.last_known(tmp_path, "http://a")
+    assert known is not None
+    assert (known.agents[0]["agent"], known.as_of, known.monitor) == ("here", NOW, {"sweepRanAt": NOW})
+    assert fleet.last_known(tmp_path, "http://c") is None
+    files = list((tmp_path / "last-known").iterdir())
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+    for file in files:
+        file.write_text("{ torn")
+    assert fleet.last_known(tmp_path, "http://a") is None
+
+
+def test_a_disk_that_refuses_costs_only_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    fleet.keep(Fleet([], {}, NOW), tmp_path / "data", "http://a")
+    assert fleet.last_known(tmp_path / "data", "http://a") is None

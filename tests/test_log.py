@@ -37,7 +37,14 @@ def test_a_line_is_logfmt_and_leaves_out_what_is_unknown() -> None:
         "summary": None,
         "note": "two words",
     }
-    assert log.line(AT, fields) == 'at=2026-11-23T06:00:00.123Z agent=hint open=12 ok=true note="two words"\n'
+    assert log.line(AT, fields, {}) == (
+        'at=2026-11-23T06:00:00.123Z agent=hint open=12 ok=true note="two words"\n'
+    )
+
+
+def test_texts_are_always_quoted() -> None:
+    line = log.line(AT, {"agent": "hint"}, {"summary": "done", "error": None})
+    assert line == 'at=2026-11-23T06:00:00.123Z agent=hint summary="done"\n'
 
 
 @pytest.mark.parametrize(
@@ -54,12 +61,12 @@ def test_a_line_is_logfmt_and_leaves_out_what_is_unknown() -> None:
     ],
 )
 def test_a_value_is_data_and_stays_on_its_line(value: str, written: str) -> None:
-    line = log.line(AT, {"v": value})
+    line = log.line(AT, {"v": value}, {})
     assert line == f"at=2026-11-23T06:00:00.123Z {written}\n"
 
 
 def test_ten_megabytes_of_summary_make_a_line_of_bounded_size() -> None:
-    assert len(log.line(AT, {"summary": "x\n" * 5_000_000})) < 25_000
+    assert len(log.line(AT, {}, {"summary": "x\n" * 5_000_000})) < 25_000
 
 
 def test_many_processes_that_rotate_all_the_time_lose_and_tear_no_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from heartbeat_cli import output
 from heartbeat_cli.errors import ScheduleProblem, Unreachable, UsageProblem
-from heartbeat_cli.output import Page, Table, shown
+from heartbeat_cli.output import Look, Page, Table, shown
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_ten_megabytes_are_cut_before_anything_looks_at_them() -> None:
 
 def page(table: Table, columns: int) -> list[str]:
     stream = io.StringIO()
-    Page(stream, colour=True, columns=columns).table(table)
+    Page(stream, Look(columns, colour=False)).table(table)
     return stream.getvalue().splitlines()
 
 
@@ -68,11 +68,17 @@ def test_a_table_fits_its_page_and_wraps_only_its_last_column() -> None:
         assert len(lines) == 5
 
 
+def test_a_cell_that_is_cut_has_no_double_blanks() -> None:
+    table = Table(("agent", "said"))
+    table.rows.append(("hint", "word " * 60))
+    assert "  " not in "".join(line[6:] for line in page(table, 60))
+
+
 def test_a_piped_table_is_plain_and_whole() -> None:
     table = Table(("agent", "said"))
     table.rows.append(("hint", Text("x" * 500, style="red")))
     stream = io.StringIO()
-    Page(stream, colour=True, columns=None).table(table)
+    Page(stream, output.look_of(stream, colour=True, columns=None)).table(table)
     assert stream.getvalue() == "agent  said\nhint   " + "x" * 500 + "\n"
 
 

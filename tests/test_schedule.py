@@ -82,6 +82,28 @@ def test_the_table_is_found_in_whatever_stands_around_it(text: str) -> None:
     assert [(row.agent, row.schedule) for row in parse(text).rows] == [("hint", Interval(6 * HOUR_MS))]
 
 
+@pytest.mark.parametrize(
+    "between",
+    ["<!-- | rams | every 1h | -->\n", "<!--\n| rams | every 1h |\n-->\n"],
+)
+def test_a_comment_inside_the_table_does_not_end_it(between: str) -> None:
+    text = table("| hint | every 6h |") + between + "| torv | every 1h |\n    | kami | every 2h |\n"
+    assert [row.agent for row in parse(text).rows] == ["hint", "torv", "kami"]
+
+
+@pytest.mark.parametrize(
+    ("between", "line"),
+    [("\n", 5), ("some prose\n", 5), ("```\ncode\n```\n", 7), ("# Heading\n\n", 6)],
+)
+def test_a_row_that_is_cut_off_from_the_table_is_told_by_its_line(between: str, line: int) -> None:
+    text = table("| hint | every 6h |") + between + "| torv | every 1h |\n"
+    [(at, message)] = problems(text)
+    assert at == line and "belongs to no table" in message
+    assert own_row(text, "hint") is not None
+    with pytest.raises(ScheduleProblem, match=f"line {line}: .*belongs to no table"):
+        own_row(text, "torv")
+
+
 def test_stars_that_were_escaped_for_markdown_are_stars() -> None:
     assert parse(table(r"| hint | 0 \*/6 \* \* \* |")).rows[0].schedule == Cron("0 */6 * * *", "UTC")
 
@@ -145,9 +167,9 @@ def test_every_bad_line_is_listed_not_only_the_first() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no table"),
-        ("no table here\n", "no table"),
-        ("| agent | schedule |\n| hint | every 6h |\n", "no table"),
+        ("", "expected a table"),
+        ("no table here\n", "expected a table"),
+        ("| agent | schedule |\n| hint | every 6h |\n", "expected a table"),
         (table(), "the schedule, line 1: expected at least one agent below this header"),
         (table("| hint | every 6h |") + "\n" + table("| torv | every 6h |"), "2 problems"),
         (table("| a | b | c |", header="| agent | schedule | Agent |"), "one column 'agent', found several"),
@@ -156,6 +178,15 @@ def test_every_bad_line_is_listed_not_only_the_first() -> None:
 def test_a_page_without_exactly_one_filled_table_is_refused(text: str, told: str) -> None:
     with pytest.raises(ScheduleProblem, match=told):
         parse(text)
+
+
+def test_an_error_names_the_page_that_it_is_in(tmp_path: Path) -> None:
+    page = tmp_path / "cron-schedule.md"
+    page.write_text(table("| hint | nonsense |"))
+    for look in (schedule.load, lambda page: schedule.load_own_row(page, "hint")):
+        with pytest.raises(ScheduleProblem) as caught:
+            look(page)
+        assert str(caught.value).startswith(f"{page}, line 3: schedule 'nonsense'")
 
 
 def test_send_reads_its_own_row_and_never_another() -> None:
@@ -203,3 +234,9 @@ def test_no_text_at_all_breaks_the_reader(text: str) -> None:
         parse(text)
     except ScheduleProblem as problem:
         assert all(line >= 1 for line, _ in problem.problems)
+
+
+def test_a_file_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "cron-schedule.md").symlink_to("/dev/zero")
+    with pytest.raises(UsageProblem, match="larger than"):
+        schedule.read(tmp_path / "cron-schedule.md")

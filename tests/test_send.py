@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import uuid
 from typing import Any
 
 import pytest
 
-from conftest import TABLE, Cli, Inside, Live
-from peers import Deployment, Faults, Refusal
+from conftest import HEARTBEAT, TABLE, Cli, Inside, Live
+from deployment import Deployment, Faults, Refusal
 
 ANSWER: dict[str, Any] = {
     "outcome": "recorded",
@@ -52,14 +53,6 @@ def sent(deployment: Deployment) -> dict[str, Any]:
         args["heartbeat"] for path, args in deployment.calls if path == "mutations/recordHeartbeat"
     ]
     return dict(heartbeat)
-
-
-@pytest.fixture
-def user(cli: Cli) -> Cli:
-    """A user with a token for whatever address the test gives."""
-    cli.env |= {"HEARTBEAT_TOKEN": "a-token", "HEARTBEAT_DEADLINE": "30"}
-    cli.write_schedule(TABLE)
-    return cli
 
 
 @pytest.fixture
@@ -130,6 +123,9 @@ def test_json_is_one_object_with_the_backends_answer(live: Live) -> None:
         (["--status", "Idle"], "Idle"),
         (["--error", "boom"], "error"),
         (["--error", "boom", "--status", "blocked"], "blocked"),
+        (["--error", ""], "error"),
+        (["--error", " "], "error"),
+        (["--summary", ""], "working"),
     ],
 )
 def test_the_status_is_the_flag_or_the_errors_or_the_schedules(
@@ -201,6 +197,8 @@ def test_a_deployment_without_the_counting_function_still_gets_the_heartbeat(scr
         ({"outcome": "duplicate"}, "duplicate: it was recorded before", ""),
         ({"linked": False}, "not linked", ""),
         ({"control": "paused"}, "paused", ""),
+        ({"control": "retired"}, "3 stale · retired · http", ""),
+        ({"control": "hidden\x1b"}, r"3 stale · hidden\x1b · http", ""),
         ({"healthBefore": "degraded"}, "was degraded until now", ""),
         ({"health": "degraded", "degraded": True, "reason": "missed 2 runs"}, "hint degraded", ""),
         ({"countsCapped": True, "openTasks": 1000.0}, "1000+ open, 3 stale", ""),
@@ -217,6 +215,14 @@ def test_the_line_says_where_the_agent_stands(
         done = scribe("send", "hint", "--status", "ok", "--url", deployment.url)
     assert done.code == 0
     assert line in done.out and note in done.err and (note != "") == (done.err != "")
+
+
+def test_the_line_fits_a_terminal_and_does_not_say_twice_what_is_wrong(scribe: Inside) -> None:
+    in_three_days = (time.time() + 3 * 86_400) * 1000
+    with Deployment(scripted({"health": "failing", "dueAt": in_three_days})) as deployment:
+        done = scribe("send", "hint", "--error", "boom", "--url", deployment.url)
+    assert done.out.startswith("hint failing · 12 open, 3 stale · due ")
+    assert len(done.out.rstrip()) <= 80
 
 
 def test_unknown_task_words_are_named(scribe: Inside) -> None:
@@ -268,13 +274,14 @@ def test_a_deployment_that_says_nothing_is_given_up_at_the_deadline(user: Cli) -
         (["send"], "Missing argument 'agent'."),
         (["send", "two words"], "'two words' cannot be the name of an agent"),
         (["send", "hint", "--status", "fine"], "unknown status 'fine'"),
+        (["send", "hint", "--status", ""], "unknown status ''"),
+        (["send", "hint", "--status", " "], "unknown status ' '"),
         (["send", "hint", "--result", "won"], "unknown result 'won'"),
         (["send", "hint", "--open-tasks", "-1"], "--open-tasks"),
         (["send", "hint", "--open-tasks", "many"], "--open-tasks"),
         (["send", "hint", "--open-tasks", "1"], "one task count was given without the other"),
         (["send", "hint", "extra"], "extra"),
         (["send", "hint", "--deadline", "soon"], "the deadline 'soon' (--deadline)"),
-        (["send", "hint", "--url", "nowhere"], "nowhere"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence_and_nothing_is_sent(
@@ -293,6 +300,12 @@ def test_without_a_token_nothing_is_sent_and_the_way_to_one_is_told(scribe: Insi
         done = scribe("send", "hint", "--url", deployment.url, env={"HEARTBEAT_TOKEN": None})
         assert deployment.requests == []
     assert done.code == 2 and "there is no access token" in done.err and "HEARTBEAT_TOKEN" in done.err
+    nowhere = scribe("send", "hint", "--summary", "ran")
+    assert nowhere.code == 2 and "no deployment address is set" in nowhere.err
+    log = (scribe.cli.home / "logs" / "agent-heartbeat.log").read_text().splitlines()
+    assert len(log) == 2 and all(" agent=hint outcome=settings " in line for line in log)
+    assert 'problem="there is no access token' in log[0]
+    assert log[1].endswith(' summary="ran"'), "quoted although one word needs none"
 
 
 def test_sending_imports_nothing_it_does_not_need(user: Cli) -> None:
@@ -317,3 +330,32 @@ def test_sending_imports_nothing_it_does_not_need(user: Cli) -> None:
     assert loaded.isdisjoint(
         {"rich", "httpx", "tomllib", "heartbeat_cli.dashboard", "heartbeat_cli.engine", "sqlite3"}
     )
+
+
+def test_standard_input_that_does_not_end_holds_no_heartbeat_back(user: Cli) -> None:
+    with Deployment(scripted()) as deployment:
+        began = time.monotonic()
+        with subprocess.Popen(
+            [HEARTBEAT, "send", "hint", "--summary", "-", "--url", deployment.url, "--deadline", "2"],
+            env=user.environment(),
+            cwd=user.home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None and process.stderr is not None
+            process.stdin.write(b"so far")
+            process.stdin.flush()
+            assert process.wait(timeout=30) == 0
+            assert time.monotonic() - began < 6
+            told = process.stderr.read().decode()
+        assert sent(deployment)["summary"] == "so far"
+    assert "standard input had not ended after 2 s: what came until then was taken" in told
+
+
+def test_what_may_have_arrived_is_told_with_what_sending_again_means(scribe: Inside) -> None:
+    with Deployment(scripted(), faults=Faults(drop_after_commit=1)) as deployment:
+        done = scribe("send", "hint", "--url", deployment.url)
+    assert done.code == 75
+    assert "it may have taken effect all the same" in done.err
+    assert "to send it again makes a second heartbeat, which does no harm" in done.err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartbeat_cli import tokens
-from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli.errors import Refused, SettingsProblem
 
 URL = "http://127.0.0.1:7210"
 
@@ -58,18 +60,24 @@ class Backend:
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
+        self.revoked: set[str] = set()
+
+    def knows(self, text: str) -> bool:
+        return tokens.token_hash(text) in self.stored.keys() - self.revoked
 
     def __call__(self, path: str, args: Mapping[str, Any]) -> Any:
         assert path == "setup:storeFirstToken"
         request = args["request"]
+        if request["tokenHash"] in self.revoked:
+            raise Refused("it is revoked", code="conflict")
         self.stored[request["tokenHash"]] = request["scope"]
         return {"fingerprint": request["tokenHash"][:12]}
 
 
 def test_the_local_backend_gets_one_admin_token_however_often_it_starts(tmp_path: Path) -> None:
     backend = Backend()
-    first = tokens.ensure_local_tokens(tmp_path, URL, "box1", backend)
-    assert tokens.ensure_local_tokens(tmp_path, URL, "box1", backend) == first
+    first = tokens.ensure_local_token(tmp_path, URL, backend.knows, backend)
+    assert tokens.ensure_local_token(tmp_path, URL, backend.knows, backend) == first
     kept = tokens.stored(tmp_path, URL, [])
     assert kept is not None and kept.scope == "admin"
     assert backend.stored == {tokens.token_hash(kept.text): "admin"}
@@ -78,8 +86,19 @@ def test_the_local_backend_gets_one_admin_token_however_often_it_starts(tmp_path
 def test_a_local_backend_whose_data_was_deleted_learns_the_kept_token_again(tmp_path: Path) -> None:
     tokens.save(tmp_path, URL, "kept", "send")
     backend = Backend()
-    tokens.ensure_local_tokens(tmp_path, URL, "box1", backend)
+    tokens.ensure_local_token(tmp_path, URL, backend.knows, backend)
     assert backend.stored == {tokens.token_hash("kept"): "send"}
+
+
+def test_a_kept_token_that_was_revoked_gives_way_to_a_new_one(tmp_path: Path) -> None:
+    backend = Backend()
+    first = tokens.ensure_local_token(tmp_path, URL, backend.knows, backend).fingerprint
+    backend.revoked |= set(backend.stored)
+    second = tokens.ensure_local_token(tmp_path, URL, backend.knows, backend)
+    assert second.replaced == first != second.fingerprint
+    kept = tokens.stored(tmp_path, URL, [])
+    assert kept is not None and tokens.fingerprint(kept.text) == second.fingerprint
+    assert tokens.ensure_local_token(tmp_path, URL, backend.knows, backend).replaced is None
 
 
 def test_a_token_is_kept_only_after_the_backend_has_it(tmp_path: Path) -> None:
@@ -87,7 +106,7 @@ def test_a_token_is_kept_only_after_the_backend_has_it(tmp_path: Path) -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        tokens.ensure_local_tokens(tmp_path, URL, "box1", refuses)
+        tokens.ensure_local_token(tmp_path, URL, lambda _: False, refuses)
     assert not tokens.path(tmp_path).exists()
 
 
@@ -106,3 +125,14 @@ def test_the_line_to_paste_holds_the_hash_and_not_the_token() -> None:
 def test_a_folder_that_cannot_be_written_is_one_sentence() -> None:
     with pytest.raises(SettingsProblem, match="the token cannot be kept in"):
         tokens.save(Path("/proc/self/nowhere"), URL, "secret-text", "send")
+
+
+def test_two_that_save_at_once_lose_no_token(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from heartbeat_cli import tokens;"
+        "[tokens.save(Path(sys.argv[1]), f'http://{sys.argv[2]}{n}', 'x', None) for n in range(20)]"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    writers = [subprocess.Popen([*command, name]) for name in ("a", "b", "c", "d")]
+    assert [writer.wait(timeout=60) for writer in writers] == [0] * 4
+    assert len(tomllib.loads(tokens.path(tmp_path).read_text())) == 80

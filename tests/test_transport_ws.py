@@ -8,12 +8,8 @@ import time
 import pytest
 
 from calls import FUNCTIONS, RECORD, TRANSPORTS, Call, command, run
-from peers import (
-    Deployment,
-    Faults,
-    Peer,
-    silent,
-)
+from deployment import Deployment, Faults
+from peers import Peer, silent
 
 # --- deadlines, signals, streams
 
@@ -121,3 +117,40 @@ def test_a_blocked_alarm_signal_does_not_break_the_deadline() -> None:
 
     assert outcome.code == 75
     assert outcome.seconds <= 2.5
+
+
+COUNTING = """
+import sys
+from heartbeat_cli.client import Connection, Deadline, leave
+made = []
+def body():
+    made.append(1)
+    return {"attempt": len(made)}
+Connection(sys.argv[1], "t", deadline=Deadline(8), transport="ws").mutation("record", "request", body)
+print(len(made))
+leave(0)
+"""
+
+
+def test_each_attempt_sends_what_is_made_for_it() -> None:
+    """A heartbeat's age is reckoned from the instant at which it was sent, not at which the first try was."""
+    with Deployment(FUNCTIONS, faults=Faults(slam_first=2)) as peer:
+        done = subprocess.run(
+            [sys.executable, "-c", COUNTING, peer.url], capture_output=True, text=True, timeout=20, check=True
+        )
+        attempts = [args["request"]["attempt"] for _, args in peer.calls]
+
+    assert attempts[-1] == int(done.stdout)
+    assert attempts == sorted(set(attempts))
+
+
+@pytest.mark.parametrize("deadline", [1.0, 2.2])
+def test_a_short_deadline_is_time_enough_for_an_answer_that_takes_most_of_a_second(deadline: float) -> None:
+    def after_a_while(_args: object) -> dict[str, object]:
+        time.sleep(0.6)
+        return {}
+
+    with Deployment({"record": after_a_while}) as peer:
+        outcome = run(command(peer.url, "ws", RECORD, deadline=deadline))
+
+    assert outcome.code == 0, outcome

@@ -43,7 +43,7 @@ def facts(found: Mapping[str, Any], now: float, zone: tzinfo | None) -> Table:
     pairs = {
         "agent": str(row.get("agent")) + ("" if row.get("linked", True) else "  (not linked)"),
         "purpose": row.get("purpose"),
-        "health": _since(view.health, row.get("healthSince"), row.get("reason"), now, zone),
+        "health": _since(view.health, dashboard.since(view, now), _reason(view), now, zone),
         "control": _since(str(row.get("control")), row.get("controlSince"), None, now, zone),
         "schedule": _schedule(row),
         "expected": ", ".join(times.stamp(at, zone) for at in found.get("nextExpectedAt", [])) or None,
@@ -68,6 +68,11 @@ def facts(found: Mapping[str, Any], now: float, zone: tzinfo | None) -> Table:
     )
 
 
+def _reason(view: dashboard.View) -> str | None:
+    """Why the health is what is shown: known of the stored one only."""
+    return view.row.get("reason") if view.health == view.row.get("health") else None
+
+
 def _since(word: str, at: float | None, reason: str | None, now: float, zone: tzinfo | None) -> str:
     text = word if reason is None else f"{word} ({reason})"
     return text if at is None else f"{text} for {times.span(now - at)}, since {times.stamp(at, zone)}"
@@ -83,6 +88,7 @@ def _schedule(row: Row) -> str:
 
 
 def history_table(heartbeats: Sequence[Mapping[str, Any]], now: float, zone: tzinfo | None) -> Table:
+    """An agent's heartbeats as queries/getAgentHistory tells them, in that order, with what each one said."""
     result = Table(("heartbeat", "status", "tasks", "host", "said"))
     for past in heartbeats:
         late = past.get("deliveredLateMs")
@@ -101,6 +107,7 @@ def history_table(heartbeats: Sequence[Mapping[str, Any]], now: float, zone: tzi
 
 
 def flips_table(flips: Sequence[Mapping[str, Any]], zone: tzinfo | None) -> Table:
+    """Changes of health as queries/getAgent tells them: when each became true, and why."""
     result = Table(("health changed", "from", "to", "why"))
     for flip in flips:
         why = str(flip["reason"])

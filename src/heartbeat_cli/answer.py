@@ -1,11 +1,14 @@
-"""What a deployment says to one call, before anybody judges it: the shape that both transports give back."""
+"""One call as both transports take it, and what a deployment says to it before anybody judges it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["query", "mutation"]
+Args = Callable[[], Mapping[str, Any]]
+"""Makes the arguments of one attempt: a repeated one must tell its own instant, not that of the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from heartbeat_cli import times
 from heartbeat_cli.errors import ScheduleProblem
 from heartbeat_cli.output import shown
-from heartbeat_cli.schedule import Interval, Row
+from heartbeat_cli.schedule import Row, schedule_text
 
 BATCH = 200  # agents in one mutation: the backend's limit, which keeps it well inside a transaction's
 SOURCE_LIMIT = 1000  # characters
@@ -27,7 +27,8 @@ Change = Mapping[str, Any]
 class Caller(Protocol):
     """The part of a connection that applying needs."""
 
-    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `client.Connection` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,19 @@ class Outcome:
 
     @property
     def changed(self) -> list[Change]:
+        """Those that change something."""
         return [change for change in self.changes if change["change"] != "unchanged"]
 
 
 def source(host: str, home: Path) -> str:
-    """Who registers: agents that this source registered and no longer lists can be told from another
-    host's.
-    """
+    """Who registers: what this source registered and no longer lists is told from another host's."""
     return f"{host}:{home.absolute()}"[:SOURCE_LIMIT]
 
 
-def submit(connection: Caller, rows: Sequence[Row], source: str, *, dry_run: bool) -> Outcome:
-    """Have the deployment judge (`dry_run`) or apply all rows, in batches; the last names every agent listed.
+def submit(connection: Caller, rows: Sequence[Row], page: Path, source: str, *, dry_run: bool) -> Outcome:
+    """Have the deployment judge (`dry_run`) or apply all rows of `page`, in batches.
+
+    The last batch names every agent that is listed.
 
     Raises `ScheduleProblem` with the line of every row that the deployment refuses: of a dry run nothing is
     ever written, and each batch of the other kind is written whole or not at all.
@@ -73,11 +75,7 @@ def submit(connection: Caller, rows: Sequence[Row], source: str, *, dry_run: boo
         unlisted += answer["unlisted"]
     if problems:
         problems.sort()
-        line, message = problems[0]
-        text = f"line {line}: {message}" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ScheduleProblem(
-            f"the deployment refuses the schedule, {text}", problems, hint="nothing was changed"
-        )
+        raise ScheduleProblem(f"the deployment refuses {page}", problems, hint="nothing was changed")
     return Outcome(changes, unlisted)
 
 
@@ -89,17 +87,15 @@ def _with_lines(problems: Sequence[Mapping[str, Any]], batch: Sequence[Row]) -> 
     ]
 
 
-def schedule_text(row: Row) -> str:
-    if isinstance(row.schedule, Interval):
-        return f"every {times.every(row.schedule.every_ms)}"
-    return f"{row.schedule.expression} {row.schedule.zone}"
-
-
 def lines(outcome: Outcome, rows: Sequence[Row], now: int) -> list[str]:
-    """The diff for people: what is added (+), changed (~), the same (=), and who left the file (?)."""
+    """The diff for people: what is added (+), changed (~), the same (=), who left the file (?), and who
+    stands in it and is not watched (!).
+    """
     by_name = {row.agent: row for row in rows}
     width = max((len(change["agent"]) for change in outcome.changed), default=0)
-    wide = max((len(schedule_text(by_name[change["agent"]])) for change in outcome.changed), default=0)
+    wide = max(
+        (len(schedule_text(by_name[change["agent"]].schedule)) for change in outcome.changed), default=0
+    )
     found = []
     for change in outcome.changed:
         row = by_name[change["agent"]]
@@ -108,7 +104,9 @@ def lines(outcome: Outcome, rows: Sequence[Row], now: int) -> list[str]:
             mark, more = "+", "" if first is None else f"first expected {times.clock(first, now)}"
         else:
             mark, more = "~", f"({shown(', '.join(change['fields']))})"
-        found.append(f"  {mark} {row.agent:<{width}}  {shown(schedule_text(row)):<{wide}}  {more}".rstrip())
+        found.append(
+            f"  {mark} {row.agent:<{width}}  {shown(schedule_text(row.schedule)):<{wide}}  {more}".rstrip()
+        )
         if change.get("linked") is False:
             found.append(
                 f"    {'':<{width}}  not linked: the agents table has no row for it; watched all the same"
@@ -117,7 +115,20 @@ def lines(outcome: Outcome, rows: Sequence[Row], now: int) -> list[str]:
     if unchanged:
         found.append(f"  = {unchanged} unchanged")
     found += [
+        f"  ! {agent} is {control}, not watched: heartbeat agents resume {agent}"
+        for agent, control in _not_watched(outcome)
+    ]
+    found += [
         f"  ? {name} left the schedule and is still watched; to end that: heartbeat agents retire {name}"
         for name in map(shown, outcome.unlisted)
     ]
     return found
+
+
+def _not_watched(outcome: Outcome) -> list[tuple[str, str]]:
+    """Agents of the file that are paused or retired, which applying does not change."""
+    return [
+        (shown(str(change["agent"])), shown(str(change["control"])))
+        for change in outcome.changes
+        if change.get("control")
+    ]

@@ -19,6 +19,7 @@ class BackendLog:
         self.path = path
 
     def size(self) -> int:
+        """In bytes; 0 when there is no log."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:

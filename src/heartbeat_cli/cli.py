@@ -6,8 +6,10 @@ what it costs is Python starting. Anything else (help, a word that is no command
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,9 +25,9 @@ PROGRAM = "heartbeat"
 # What starting imports lives until the end: looking for garbage in it meanwhile costs 20 ms and finds none
 OBJECTS_BEFORE_GC = 100_000
 INTERRUPTED = 130  # what a shell reports for SIGINT: 128 + 2
+BUG = 70  # EX_SOFTWARE of sysexits.h
 
-# Each command, in the order of the help: the module whose `app` holds it, and the help of a group of
-# commands.
+# Each command, in the order of the help: the module whose `app` holds it, and the help if it is a group
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "send": ("heartbeat_cli.commands.send", None),
     "dashboard": ("heartbeat_cli.commands.dashboard", None),
@@ -42,25 +44,43 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
 
 def main() -> NoReturn:
     """The console script. Leaves the process at once, past whatever a client left running."""
-    gc.set_threshold(OBJECTS_BEFORE_GC)
-    arguments = sys.argv[1:]
-    for stream in (sys.stdout, sys.stderr):
-        # An agent's emoji must not end in a traceback because cron's locale is not UTF-8
-        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
-    if arguments == ["--version"]:  # answered before any heavy import: crontab lines use it as a probe
-        print(version_line())
-        sys.exit(0)
     try:
-        code = run(arguments)
+        code = _main(sys.argv[1:])
+    except KeyboardInterrupt:  # while starting: commands are caught in `run`
+        code = INTERRUPTED
     except Exception:  # a bug: its traceback is shown, but the client that may be left must not hold us back
-        traceback.print_exc()
-        code = 1
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        code = BUG
     from heartbeat_cli.client import leave  # noqa: PLC0415
 
     leave(code)
 
 
+def _main(arguments: list[str]) -> int:
+    gc.set_threshold(OBJECTS_BEFORE_GC)
+    _open_streams()
+    if arguments == ["--version"]:  # answered before any heavy import: crontab lines use it as a probe
+        print(version_line())
+        sys.exit(0)
+    return run(arguments)
+
+
+def _open_streams() -> None:
+    """Three streams, whatever we were started with: some cron daemons close them, and a closed descriptor
+    would be taken by the next file that is opened.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # the lowest free descriptor, and so the one that was closed
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        # An agent's emoji must not end in a traceback because cron's locale is not UTF-8
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+
+
 def version_line() -> str:
+    """What `--version` prints: program and version."""
     from heartbeat_cli import __version__  # noqa: PLC0415
 
     return f"{PROGRAM} {__version__}"

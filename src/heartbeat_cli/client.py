@@ -12,12 +12,12 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Protocol, Self
 
 from heartbeat_cli.address import normalise_url
-from heartbeat_cli.answer import Answer, Failure, Kind, Rejection, Value
+from heartbeat_cli.answer import Answer, Args, Failure, Kind, Rejection, Value
 from heartbeat_cli.contact import DEPLOY
 from heartbeat_cli.deadline import Deadline
 from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
@@ -25,21 +25,22 @@ from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsagePro
 __all__ = ["Connection", "Deadline", "leave", "normalise_url", "probe_version", "run_admin", "whole_numbers"]
 
 TransportName = Literal["auto", "ws", "http"]
+Body = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+"""What a function is given; or what makes it, for each attempt anew, and once before to be checked."""
 
 WHOLE_MAX = 2**53  # beyond it a float64 no longer holds every whole number
-ERROR_TEXT_MAX = (
-    300  # characters of a function's error in our one sentence: enough for the error, not for its stack
-)
+ERROR_TEXT_MAX = 300  # characters of a function's error in our one sentence: the error, not its stack
 HIDDEN = "•••"
 REQUEST_ID = re.compile(r"\[Request ID: (\w+)\]\s*")
 MISSING_FUNCTION = "Could not find public function"
 MISSING_ANY_FUNCTION = "Could not find function"
 OTHER_VERSION = ("ArgumentValidationError", "ReturnsValidationError")
 HIDDEN_REASON = "Server Error"
+UNAUTHORIZED = "unauthorized"
 
 
 class _Transport(Protocol):
-    def call(self, kind: Kind, path: str, args: Mapping[str, Any]) -> Answer: ...
+    def call(self, kind: Kind, path: str, args: Args) -> Answer: ...
     def close(self) -> None: ...
 
 
@@ -47,36 +48,49 @@ class Connection:
     """Calls to the functions of one deployment, all within one deadline. The token goes to this address only.
 
     `transport`: `ws` is the official client, for the main thread only; `http` works everywhere; `auto` takes
-    `ws` where it can work and no proxy stands in between. A process that made a `ws` call has to end through
-    `leave`.
+    `ws` where it can work and no proxy stands in between (`proxied`). A process that made a `ws` call has to
+    end through `leave`.
     """
 
-    def __init__(
-        self, url: str, token: str | None, *, deadline: Deadline, transport: TransportName = "auto"
+    def __init__(  # noqa: PLR0913 - what is said of a connection is said once, here
+        self,
+        url: str,
+        token: str | None,
+        *,
+        deadline: Deadline,
+        transport: TransportName = "auto",
+        proxied: bool = False,
+        unauthorized_hint: str | None = None,
     ) -> None:
-        """Connects to nothing yet. Raises `SettingsProblem` for an address that cannot be a deployment's."""
+        """Connects to nothing yet. Raises `SettingsProblem` for an address that cannot be a deployment's.
+
+        `unauthorized_hint` is what to do when the deployment does not accept the token for a call.
+        """
         self._url = normalise_url(url)
         self._token = token
         self._deadline = deadline
         self._name = transport
+        self._proxied = proxied
+        self._unauthorized_hint = unauthorized_hint
         self._transport: _Transport | None = None
 
     def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """What query `path` returns for `{body_name: body}` and the token; whole numbers come back as int.
 
-        Raises `Refused` (a ConvexError), `Unreachable` (anything else) or `UsageProblem` (the body cannot be
-        sent at all).
+        Raises `Refused` (a ConvexError), `UsageProblem` (the body cannot be sent at all) or `Unreachable`
+        (anything else).
         """
-        return self._call("query", path, {body_name: body})
+        return self._call("query", path, body_name, body)
 
-    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def mutation(self, path: str, body_name: str, body: Body) -> dict[str, Any]:
         """As `query`, but for an `Unreachable` with `maybe_done`, which may have taken effect.
 
         `ws` may run a mutation more than once when connections are cut: what is sent needs an id of its own.
         """
-        return self._call("mutation", path, {body_name: body})
+        return self._call("mutation", path, body_name, body)
 
     def close(self) -> None:
+        """Give back what the transport holds, if it was ever used."""
         if self._transport is not None:
             self._transport.close()
 
@@ -91,29 +105,34 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self._url!r})"
 
-    def _call(self, kind: Kind, path: str, args: dict[str, Any]) -> dict[str, Any]:
-        if self._token is not None:
-            args["token"] = self._token
-        _sendable(args)
+    def _call(self, kind: Kind, path: str, body_name: str, body: Body) -> dict[str, Any]:
+        def args() -> dict[str, Any]:
+            made = {body_name: body() if callable(body) else body}
+            return made if self._token is None else made | {"token": self._token}
+
+        _sendable(args())
         if self._transport is None:
-            self._transport = _transport(self._url, self._deadline, self._name)
-        result = _judged(self._url, path, self._transport.call(kind, path, args), self._token)
+            self._transport = _transport(self._url, self._deadline, self._name, proxied=self._proxied)
+        try:
+            result = _judged(self._url, path, self._transport.call(kind, path, args), self._token)
+        except Refused as refused:
+            if refused.code == UNAUTHORIZED:
+                refused.hint = self._unauthorized_hint
+            raise
         if not isinstance(result, dict):
             raise _other_version(self._url, path, "its answer is not an object")
         return result
 
 
-def _transport(url: str, deadline: Deadline, name: TransportName) -> _Transport:
+def _transport(url: str, deadline: Deadline, name: TransportName, *, proxied: bool) -> _Transport:
     from heartbeat_cli import transport_ws  # noqa: PLC0415 - 5 ms: commands without a call do without
 
     if name == "auto":
-        from heartbeat_cli.proxies import proxy_applies  # noqa: PLC0415
-
-        name = "ws" if transport_ws.can_work_here() and not proxy_applies(url) else "http"
+        name = "ws" if transport_ws.can_work_here() and not proxied else "http"
     if name == "http":
         from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
-        return HttpTransport(url, deadline)
+        return HttpTransport(url, deadline, proxied=proxied)
     if not transport_ws.can_work_here():
         raise SettingsProblem(
             "the transport ws works on the main thread of a POSIX system only", hint="use --transport http"
@@ -122,9 +141,10 @@ def _transport(url: str, deadline: Deadline, name: TransportName) -> _Transport:
 
 
 def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], deadline: Deadline) -> Any:
-    """What any function, also an internal one, returns to the holder of the admin key; always over HTTP.
+    """What any function, also an internal one, returns to the holder of the admin key.
 
-    Raises as `Connection.query` does; a wrong key is `Refused` with the code `unauthorized`.
+    Always over HTTP and past any proxy: it is for the local backend. Raises as `Connection.query` does; a
+    wrong key is `Refused` with the code `unauthorized`.
     """
     from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
@@ -136,11 +156,11 @@ def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], dead
         return _judged(url, path, transport.call_as_admin(admin_key, path, args), admin_key)
 
 
-def probe_version(url: str, deadline: Deadline) -> str:
+def probe_version(url: str, deadline: Deadline, *, proxied: bool = False) -> str:
     """The version that the deployment at `url` states; raises `Unreachable` with the cause."""
     from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
-    with contextlib.closing(HttpTransport(normalise_url(url), deadline)) as transport:
+    with contextlib.closing(HttpTransport(normalise_url(url), deadline, proxied=proxied)) as transport:
         return transport.version()
 
 
@@ -200,11 +220,7 @@ def _failed(url: str, path: str, text: str, secret: str | None) -> Unreachable:
         return Unreachable(f"{url} has no function {path}", cause="function_missing", hint=DEPLOY)
     if said.startswith(OTHER_VERSION):
         return _other_version(url, path, said)
-    where = (
-        f"the deployment's logs tell more (request id {request[1]})"
-        if request
-        else "the deployment's logs tell more"
-    )
+    where = "the deployment's logs tell more" + (f": look for {request[1]}" if request else "")
     if said == HIDDEN_REASON:
         where += "; production deployments also answer so when functions are missing or of another version"
     return Unreachable(f"{path} failed at {url}: {said}", cause="server_error", hint=where)

@@ -1,8 +1,8 @@
 """What every command shares: common options, settings, one answer, one way to say which deployment it was.
 
-A command is a function of (edge, its own options) that returns an `Answer`; `register` adds the common
-options to it and prints the answer. Errors pass through to `cli.main`, which catches them in one place and
-finds in `Invocation` how to report them.
+A command is a function of (edge, its own options) that returns an `Answer`; `register` adds those of the
+common options that mean something to it, and prints the answer. Errors pass through to `cli.main`, which
+catches them in one place and finds in `Invocation` how to report them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from heartbeat_cli import config, output
-from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli import config, output, tokens
 from heartbeat_cli.output import Answer, say
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class Edge:
     invocation: Invocation
 
     def now_ms(self) -> int:
+        """This host's clock, in epoch milliseconds."""
         return time.time_ns() // 1_000_000
 
     def connect(self) -> Connection:
@@ -62,15 +62,15 @@ class Edge:
         from heartbeat_cli.client import Connection, Deadline  # noqa: PLC0415 - only commands that need it
 
         settings = self.settings
-        url = settings.deployment()
-        if settings.token is None:
-            made = "heartbeat local up makes one" if settings.is_local else "heartbeat token save < FILE"
-            raise SettingsProblem(
-                f"there is no access token for {url}", hint=f"set HEARTBEAT_TOKEN, or keep one: {made}"
-            )
+        url, token = settings.deployment(), settings.needed_token()
         self.speaks_to(url, settings.shown_deployment())
         return Connection(
-            url, settings.token, deadline=Deadline(settings.deadline_s), transport=settings.transport
+            url,
+            token,
+            deadline=Deadline(settings.deadline_s),
+            transport=settings.transport,
+            proxied=settings.proxied,
+            unauthorized_hint=_other_token(settings, token),
         )
 
     def show(self, answer: Answer) -> None:
@@ -80,6 +80,18 @@ class Edge:
     def speaks_to(self, url: str, said: str | None) -> None:
         """From here on every answer and every failure names this deployment."""
         self.invocation.deployment, self.invocation.said_deployment = url, said or url
+
+
+def _other_token(settings: config.Settings, text: str) -> str:
+    """Which token it was that did not do, and what to do: it is unknown, revoked, or of too small a scope."""
+    scope = f", scope {settings.token_scope}" if settings.token_scope else ""
+    fingerprint = f"fingerprint {tokens.fingerprint(text)}{scope}"
+    which = f"it was called with the one of {settings.token_source} ({fingerprint})"
+    if settings.token_source == config.TOKEN_VARIABLE:
+        return f"{which}: set {config.TOKEN_VARIABLE} to another, or unset it to use a kept one"
+    if settings.is_local:
+        return f"{which}: if it was revoked, heartbeat local up makes another"
+    return f"{which}: keep one that may do this with heartbeat token save < FILE"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -99,20 +111,21 @@ TransportOption = Annotated[
     str | None, typer.Option("--transport", metavar="auto|ws|http", help="How to speak to the deployment.")
 ]
 
-_COMMON = {
-    "url": (Url, None),
-    "home": (Home, None),
-    "deadline": (DeadlineOption, None),
-    "transport": (TransportOption, None),
-    "as_json": (Json, False),
-}
+_COMMON = {"url": Url, "home": Home, "deadline": DeadlineOption, "transport": TransportOption}
+# Which of them a command takes: all where it calls the deployment, else what it is to look up
+CALLS = tuple(_COMMON)
+WHICH_DEPLOYMENT = ("url", "home")
+WHICH_HOME = ("home",)
+NONE: tuple[str, ...] = ()
 
 
-def register(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
+def register(
+    app: typer.Typer, name: str, common: Sequence[str] = CALLS
+) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
     """Make a function (edge, its own options…) -> Answer the command `name` of `app`.
 
     `name` is the whole of it as JSON shows it (`agents list`); its last word is the command's name in `app`.
-    The function's docstring is the command's help.
+    The function's docstring is the command's help. Besides --json it takes the `common` options.
     """
 
     def wrap(function: Callable[..., Answer]) -> Callable[..., int]:
@@ -121,8 +134,8 @@ def register(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], C
             invocation: Invocation = ctx.obj
             as_json = given.pop("as_json")
             invocation.command, invocation.json = name, as_json
-            flags = config.Flags(**{key: given.pop(key) for key in _COMMON if key != "as_json"})
-            settings = config.load(flags, os.environ, Path.cwd())
+            flags = config.Flags(**{key: given.pop(key) for key in common})
+            settings = config.load(flags, os.environ, _working_directory())
             for warning in settings.warnings:
                 say(f"heartbeat: {output.shown(warning)}")
             edge = Edge(settings, as_json, invocation)
@@ -135,10 +148,8 @@ def register(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], C
         parameters = [
             inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
             *(parameter.replace(kind=keyword) for parameter in own),
-            *(
-                inspect.Parameter(key, keyword, annotation=annotation, default=default)
-                for key, (annotation, default) in _COMMON.items()
-            ),
+            *(inspect.Parameter(key, keyword, annotation=_COMMON[key], default=None) for key in common),
+            inspect.Parameter("as_json", keyword, annotation=Json, default=False),
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -146,6 +157,14 @@ def register(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], C
         return run
 
     return wrap
+
+
+def _working_directory() -> Path:
+    """Where we were started; the root if that is gone, or may not be known."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
 
 
 def _print(answer: Answer, edge: Edge) -> None:

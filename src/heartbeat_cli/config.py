@@ -1,4 +1,4 @@
-"""Settings: flag > environment > file > default, in one frozen `Settings`. The only reader of our variables.
+"""Settings: flag > environment > file > default, in one frozen `Settings`. Nobody else reads the environment.
 
 Where a value comes from stands beside it (`Settings.sources`), because "which deployment, and why that one?"
 is the first question when a heartbeat does not arrive. Files:
@@ -10,38 +10,38 @@ is the first question when a heartbeat does not arrive. Files:
     <home>/logs/                the log
     <data dir>/                 the local backend; the home of last resort
 
-config dir: $XDG_CONFIG_HOME/convex-heartbeat, else ~/.config/convex-heartbeat; data dir: likewise, with
-$XDG_DATA_HOME and ~/.local/share.
+    config dir    $XDG_CONFIG_HOME/convex-heartbeat, else ~/.config/convex-heartbeat
+    data dir      $XDG_DATA_HOME/convex-heartbeat, else ~/.local/share/convex-heartbeat
 """
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
+from heartbeat_cli import tokens
 from heartbeat_cli.address import normalise_url
+from heartbeat_cli.config_files import ConfigFile, env_local
 from heartbeat_cli.errors import SettingsProblem
 from heartbeat_cli.local_address import local_url
+from heartbeat_cli.proxies import proxy_applies
 
 APP_DIR = "convex-heartbeat"
 SCHEDULE_FILE = "cron-schedule.md"
-CONFIG_KEYS = ("url", "deadline", "transport", "log", "host")
+LOG_FILE = "logs/agent-heartbeat.log"
+COLUMNS = re.compile(r"[1-9]\d{0,3}")  # a terminal of more is none
 TRANSPORTS = ("auto", "ws", "http")
 LOCAL_WORD = "local"  # as an address: this user's local backend, whatever else is set
+LOCAL_MARK = " (local backend)"  # of a source that says so
 
-# The names under which `convex dev` writes the address, in the order in which we look (its plain form first).
-ENV_LOCAL_NAMES = (
-    "CONVEX_URL",
-    "PUBLIC_CONVEX_URL",
-    "NEXT_PUBLIC_CONVEX_URL",
-    "VITE_CONVEX_URL",
-    "REACT_APP_CONVEX_URL",
-    "EXPO_PUBLIC_CONVEX_URL",
-)
+TOKEN_VARIABLE = "HEARTBEAT_TOKEN"  # noqa: S105 - a variable's name
+# What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 
 DEADLINE_DEFAULT_S = 10.0  # long enough for a cold cloud deployment, short enough for a job each minute
 DEADLINE_LEAST_S = 1.0  # below it a TLS handshake over a bad line already fails
@@ -65,7 +65,9 @@ class Settings:
     """Every setting, judged. `sources` names for each where its value came from.
 
     `url` is None when no address is known or the one given is wrong; `deployment()` then raises what is the
-    matter, so that commands which need no deployment work without one. `token` never shows in a repr.
+    matter, so that commands which need no deployment work without one; likewise `token`, which never shows in
+    a repr, and `needed_token()`. `proxied`: the environment names a proxy for `url`. `inherited`: what a
+    process that outlives this shell gets of its environment.
     """
 
     home: Path
@@ -76,22 +78,27 @@ class Settings:
     url: str | None
     url_problem: SettingsProblem | None
     is_local: bool
+    proxied: bool
     token: str | None = field(repr=False)
+    token_problem: SettingsProblem | None
     token_scope: str | None
     deadline_s: float
     transport: Transport
     host: str
     colour: bool
     columns: int | None
+    inherited: Mapping[str, str]
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
 
     @property
     def url_source(self) -> str:
+        """Where the address came from, as people are told it; `not usable` if it did not."""
         return self.sources["url"]
 
     @property
     def token_source(self) -> str:
+        """Where the token came from: a variable or a file; `not set` if it did not."""
         return self.sources["token"]
 
     def deployment(self) -> str:
@@ -99,6 +106,34 @@ class Settings:
         if self.url is None:
             raise self.url_problem or AssertionError("a missing address has a problem that says so")
         return self.url
+
+    def needed_token(self) -> str:
+        """The token for the deployment. Raises `SettingsProblem` with how to get one."""
+        if self.token is not None:
+            return self.token
+        if self.token_problem is not None:
+            raise self.token_problem
+        made = "heartbeat local up makes one" if self.is_local else "heartbeat token save < FILE"
+        raise SettingsProblem(
+            f"there is no access token for {self.deployment()}",
+            hint=f"set {TOKEN_VARIABLE}, or keep one: {made}",
+        )
+
+    def variables(self) -> list[tuple[str, str]]:
+        """The variables that give these settings to a shell with another environment; never the token.
+
+        Only what came from a variable or a flag is in it: files and defaults are found there as well.
+        """
+        values = {
+            "XDG_CONFIG_HOME": ("config dir", str(self.config_dir.parent)),
+            "XDG_DATA_HOME": ("data dir", str(self.data_dir.parent)),
+            "HEARTBEAT_URL": ("url", LOCAL_WORD if self.is_local else str(self.url)),
+            "HEARTBEAT_DEADLINE": ("deadline", f"{self.deadline_s:g}"),
+            "HEARTBEAT_TRANSPORT": ("transport", self.transport),
+            "HEARTBEAT_LOG": ("log", str(self.log_path)),
+            "HEARTBEAT_HOST": ("host", self.host),
+        }
+        return [(name, value) for name, (key, value) in values.items() if _of_shell(self.sources[key])]
 
     def shown_deployment(self) -> str | None:
         """The address as people are told it: the local backend is marked."""
@@ -112,16 +147,18 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
     came from. An empty variable counts as not set.
     """
     env = {name: value for name, value in environ.items() if value.strip()}
-    config_dir = _xdg(env, "XDG_CONFIG_HOME", ".config") / APP_DIR
-    data_dir = _xdg(env, "XDG_DATA_HOME", ".local/share") / APP_DIR
-    warnings: list[str] = []
-    file = _ConfigFile(config_dir / "config.toml", warnings)
     sources: dict[str, str] = {}
+    user_home = _user_home(env)
+    config_home, sources["config dir"] = _xdg(env, "XDG_CONFIG_HOME", user_home / ".config")
+    data_home, sources["data dir"] = _xdg(env, "XDG_DATA_HOME", user_home / ".local/share")
+    config_dir, data_dir = config_home / APP_DIR, data_home / APP_DIR
+    warnings: list[str] = []
+    file = ConfigFile(config_dir / "config.toml", warnings)
 
-    home, sources["home"] = _home(flags, env, cwd, data_dir)
+    home, sources["home"] = _home(flags, env, cwd, user_home) or (data_dir, "default")
     deadline, sources["deadline"] = _deadline(_pick("deadline", flags.deadline, env, file))
     transport, sources["transport"] = _transport(_pick("transport", flags.transport, env, file))
-    log_text, sources["log"] = _pick("log", None, env, file) or ("logs/agent-heartbeat.log", "default")
+    log_path, sources["log"] = _log_path(_pick("log", None, env, file), home, user_home, warnings)
     host, sources["host"] = _pick("host", None, env, file) or (socket.gethostname(), "default")
 
     url: str | None = None
@@ -133,91 +170,91 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
             (env.get("HEARTBEAT_URL"), "HEARTBEAT_URL"),
             (env.get("CONVEX_URL"), "CONVEX_URL"),
             file.get("url") or (None, ""),
-            _env_local(home / ".env.local", warnings),
+            env_local(home / ".env.local", warnings),
         )
         url, sources["url"] = _address(candidates, local, file.path)
     except SettingsProblem as raised:
         problem, sources["url"] = raised, "not usable"
-    token, scope, sources["token"] = _token(env, config_dir, url, warnings)
+    token, scope, token_problem = None, None, None
+    try:
+        token, scope, sources["token"] = _token(env, config_dir, url, warnings)
+    except SettingsProblem as raised:
+        token_problem, sources["token"] = raised, "not usable"
 
     return Settings(
         home=home,
         schedule_path=home / SCHEDULE_FILE,
-        log_path=home / Path(log_text).expanduser(),
+        log_path=log_path,
         config_dir=config_dir,
         data_dir=data_dir,
         url=url,
         url_problem=problem,
         is_local=url is not None and url == local,
+        proxied=url is not None and proxy_applies(url, env),
         token=token,
+        token_problem=token_problem,
         token_scope=scope,
         deadline_s=deadline,
         transport=transport,
         host=host,
         colour="NO_COLOR" not in env and env.get("TERM") != "dumb",
-        columns=int(env["COLUMNS"]) if env.get("COLUMNS", "").isdecimal() else None,
+        columns=int(env["COLUMNS"]) if COLUMNS.fullmatch(env.get("COLUMNS", "")) else None,
+        inherited={name: env[name] for name in INHERITED if name in env},
         sources=sources,
         warnings=tuple(warnings),
     )
 
 
-class _ConfigFile:
-    """config.toml, read once; an unknown key is a warning, since a newer version may have written it."""
-
-    def __init__(self, path: Path, warnings: list[str]) -> None:
-        self.path = path
-        self.values: dict[str, Any] = read_toml(path)
-        for key in self.values:
-            if key not in CONFIG_KEYS:
-                warnings.append(f"{path}: unknown setting '{key}' (known: {', '.join(CONFIG_KEYS)})")
-
-    def get(self, key: str) -> tuple[str, str] | None:
-        value = self.values.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise SettingsProblem(f"{self.path}: '{key}' must be a text or a number, not {value!r}")
-        return str(value), str(self.path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; empty when there is none. Raises `SettingsProblem` with file and line."""
+def _user_home(env: Mapping[str, str]) -> Path:
+    """What `~` means: HOME, or where that is none (empty, not absolute) what the system says of the user."""
+    given = Path(env.get("HOME", ""))
+    if given.is_absolute():
+        return given
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise SettingsProblem(f"{path} cannot be read: {error.strerror}") from None
-    import tomllib  # noqa: PLC0415 - only hosts that have such a file pay for it
+        import pwd  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return Path.home()
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
+
+def _path(text: str, base: Path, user_home: Path) -> Path | None:
+    """`text` as a path: from `base` if it is relative, `~` resolved. None for what can be no path."""
+    if "\0" in text:
+        return None
+    first, _, rest = text.partition("/")
     try:
-        return tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        # A bad line of tokens.toml may be the secret: the reason is shown, the line never.
-        reason, line = _toml_reason(error, text)
-        raise SettingsProblem(
-            f"{path}, line {line}: not TOML ({reason})", hint='write it as  name = "value"'
-        ) from None
+        return base / (user_home / rest if first == "~" else Path(text).expanduser())
+    except RuntimeError:  # ~ and the name of nobody
+        return None
 
 
-def _toml_reason(error: ValueError, text: bytes) -> tuple[str, int]:
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8", text[: error.start].count(b"\n") + 1
-    found = re.fullmatch(r"(?s)(.*?) \(at line (\d+), column \d+\)", str(error))
-    if found:
-        # tomllib quotes the offending key for some mistakes; a key is no secret, but what follows it may be
-        return found[1].split(":")[0], int(found[2])
-    return "unexpected end", text.count(b"\n") + 1
+def _log_path(
+    given: tuple[str, str] | None, home: Path, user_home: Path, warnings: list[str]
+) -> tuple[Path, str]:
+    """Where the log is. One that cannot be is a warning: no problem of the log stops a heartbeat."""
+    if given is not None:
+        text, source = given
+        path = _path(text, home, user_home)
+        if path is not None:
+            return path, source
+        warnings.append(f"the log {text!r} ({source}) cannot be the path of a file; the default is used")
+    return home / LOG_FILE, "default"
 
 
-def _xdg(env: Mapping[str, str], name: str, default: str) -> Path:
-    given = env.get(name)
-    if given and Path(given).is_absolute():  # the XDG specification: a relative one is to be ignored
-        return Path(given)
-    return (Path(env["HOME"]) if "HOME" in env else Path.home()) / default
+def _xdg(env: Mapping[str, str], name: str, usual: Path) -> tuple[Path, str]:
+    given = Path(env.get(name, usual))
+    if given == usual or not given.is_absolute():  # the XDG specification: a relative one is to be ignored
+        return usual, "default"
+    return given, name
 
 
-def _pick(key: str, flag: str | None, env: Mapping[str, str], file: _ConfigFile) -> tuple[str, str] | None:
+def _of_shell(source: str) -> bool:
+    """Whether what came from there is known to this shell alone: from a flag or a variable."""
+    name = source.removesuffix(LOCAL_MARK)
+    return name == "CONVEX_URL" or name.startswith(("--", "XDG_", "HEARTBEAT_"))
+
+
+def _pick(key: str, flag: str | None, env: Mapping[str, str], file: ConfigFile) -> tuple[str, str] | None:
     if flag is not None:
         return flag, f"--{key}"
     variable = f"HEARTBEAT_{key.upper()}"
@@ -252,17 +289,18 @@ def _transport(given: tuple[str, str] | None) -> tuple[Transport, str]:
     return cast(Transport, given[0]), given[1]
 
 
-def _home(flags: Flags, env: Mapping[str, str], cwd: Path, data_dir: Path) -> tuple[Path, str]:
+def _home(flags: Flags, env: Mapping[str, str], cwd: Path, user_home: Path) -> tuple[Path, str] | None:
     for given, source in ((flags.home, "--home"), (env.get("HEARTBEAT_HOME"), "HEARTBEAT_HOME")):
         if given:
-            home = cwd / Path(given).expanduser()
-            if not home.is_dir():
-                raise SettingsProblem(f"the home folder {str(home)!r} ({source}) is not a folder")
+            home = _path(given, cwd, user_home)
+            # os.path: it answers no where pathlib raises (folders that may not be searched, names too long)
+            if home is None or not os.path.isdir(home):  # noqa: PTH112
+                raise SettingsProblem(f"the home folder {str(home or given)!r} ({source}) is not a folder")
             return home.resolve(), source
     for folder in (cwd, *cwd.parents):
-        if (folder / SCHEDULE_FILE).is_file():
+        if os.path.isfile(folder / SCHEDULE_FILE):  # noqa: PTH113 - as above
             return folder, f"nearest folder with {SCHEDULE_FILE}"
-    return data_dir, "default"
+    return None
 
 
 def _address(
@@ -277,7 +315,7 @@ def _address(
                     f"there is no local backend yet ({source} asks for it)",
                     hint="start it: heartbeat local up",
                 )
-            return local, f"{source} (local backend)"
+            return local, source + LOCAL_MARK
         try:
             return normalise_url(given), source
         except SettingsProblem as problem:
@@ -291,42 +329,11 @@ def _address(
     )
 
 
-def _env_local(path: Path, warnings: list[str]) -> tuple[str | None, str]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None, ""
-    found = {
-        name: value for name, value in map(_env_line, text.splitlines()) if value and name in ENV_LOCAL_NAMES
-    }
-    chosen = next((name for name in ENV_LOCAL_NAMES if name in found), None)
-    if chosen is None:
-        return None, ""
-    if len(set(found.values())) > 1:
-        warnings.append(f"{path} names several addresses ({', '.join(found)}); using {chosen}")
-    return found[chosen], f"{chosen} in {path}"
-
-
-def _env_line(line: str) -> tuple[str, str]:
-    """`NAME=value` as dotenv files have it: optional `export`, quotes, a comment after a blank."""
-    name, equals, value = line.strip().removeprefix("export ").partition("=")
-    value = value.strip()
-    if not equals or name.lstrip().startswith("#"):
-        return "", ""
-    if value[:1] in {'"', "'"}:
-        value = value[1:].partition(value[0])[0]
-    else:
-        value = re.split(r"\s#", value, maxsplit=1)[0].strip()
-    return name.strip(), value
-
-
 def _token(
     env: Mapping[str, str], config_dir: Path, url: str | None, warnings: list[str]
 ) -> tuple[str | None, str | None, str]:
-    if "HEARTBEAT_TOKEN" in env:
-        return env["HEARTBEAT_TOKEN"].strip(), None, "HEARTBEAT_TOKEN"
-    from heartbeat_cli import tokens  # noqa: PLC0415 - tokens.py reads its file with read_toml from here
-
+    if TOKEN_VARIABLE in env:
+        return env[TOKEN_VARIABLE].strip(), None, TOKEN_VARIABLE
     stored = tokens.stored(config_dir, url, warnings) if url else None
     if stored is None:
         return None, None, "not set"

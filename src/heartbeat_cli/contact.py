@@ -78,6 +78,7 @@ def os_reason(error: BaseException) -> str:
 
 
 def unresolved(url: str, reason: str) -> Unreachable:
+    """The name in the address leads nowhere: `reason` is the resolver's."""
     host, _ = host_and_port(url)
     return Unreachable(
         f"the name {host} could not be resolved: {reason}",
@@ -87,6 +88,7 @@ def unresolved(url: str, reason: str) -> Unreachable:
 
 
 def no_listener(url: str, reason: str) -> Unreachable:
+    """The host refuses connections to the port, or there is no way to it: `reason` is the system's."""
     return Unreachable(
         f"nothing answers at {url}: {reason}",
         cause="refused",
@@ -95,6 +97,7 @@ def no_listener(url: str, reason: str) -> Unreachable:
 
 
 def no_connection(url: str, seconds: float) -> Unreachable:
+    """The TCP connection did not come about within `seconds`: something drops what is sent."""
     return Unreachable(
         f"{url} did not take a connection within {seconds:.1f} s",
         cause="timeout",
@@ -103,6 +106,7 @@ def no_connection(url: str, seconds: float) -> Unreachable:
 
 
 def no_answer(url: str, seconds: float) -> Unreachable:
+    """Somebody took the connection and had not answered when the deadline of `seconds` was over."""
     return Unreachable(
         f"{url} took the connection but did not answer within {seconds:g} s",
         cause="timeout",
@@ -111,6 +115,7 @@ def no_answer(url: str, seconds: float) -> Unreachable:
 
 
 def no_time(url: str, seconds: float) -> Unreachable:
+    """The deadline of `seconds` was over before this call could begin."""
     return Unreachable(
         f"no time was left of {seconds:g} s to call {url}",
         cause="timeout",
@@ -119,6 +124,7 @@ def no_time(url: str, seconds: float) -> Unreachable:
 
 
 def cut(url: str, reason: str | None = None) -> Unreachable:
+    """The connection was closed before the answer; `reason` is what the other side said, if it did."""
     because = f" ({reason})" if reason else ""
     return Unreachable(
         f"{url} closed the connection before it answered{because}",
@@ -128,6 +134,7 @@ def cut(url: str, reason: str | None = None) -> Unreachable:
 
 
 def no_websocket(url: str, status: str) -> Unreachable:
+    """The deployment is well, but its WebSocket handshake was answered with `status`."""
     return Unreachable(
         f"{url} answers, but no WebSocket gets through to it ({status})",
         cause="cut",
@@ -136,6 +143,7 @@ def no_websocket(url: str, status: str) -> Unreachable:
 
 
 def fatal(url: str, text: str) -> Unreachable:
+    """The deployment ended the official client's conversation with the error `text`."""
     return Unreachable(
         f"{url} ended the conversation: {text}",
         cause="server_error",
@@ -144,6 +152,7 @@ def fatal(url: str, text: str) -> Unreachable:
 
 
 def tls_only_there(url: str) -> Unreachable:
+    """The address says http://, and the port speaks TLS."""
     return Unreachable(
         f"{url} is spoken to without TLS, but speaks TLS",
         cause="tls",
@@ -152,6 +161,7 @@ def tls_only_there(url: str) -> Unreachable:
 
 
 def tls_only_here(url: str) -> Unreachable:
+    """The address says https://, and the port speaks no TLS."""
     return Unreachable(
         f"{url} is spoken to with TLS, but does not speak TLS",
         cause="tls",
@@ -160,6 +170,7 @@ def tls_only_here(url: str) -> Unreachable:
 
 
 def tls_untrusted(url: str, reason: str) -> Unreachable:
+    """The certificate is nobody's whom this host trusts: `reason` is OpenSSL's."""
     return Unreachable(
         f"the certificate of {url} is not trusted: {reason}",
         cause="tls",
@@ -168,10 +179,12 @@ def tls_untrusted(url: str, reason: str) -> Unreachable:
 
 
 def tls_failed(url: str, reason: str) -> Unreachable:
+    """The TLS handshake failed in another way: `reason` is OpenSSL's."""
     return Unreachable(f"no TLS connection to {url}: {reason}", cause="tls", hint=CHECK_ADDRESS)
 
 
 def redirected(url: str, target: str) -> Unreachable:
+    """The address answers with a redirect to `target`: scheme, host and port, the rest may hold secrets."""
     return Unreachable(
         f"{url} only points to {target}",
         cause="wrong_address",
@@ -180,6 +193,7 @@ def redirected(url: str, target: str) -> Unreachable:
 
 
 def site_address(url: str) -> Unreachable:
+    """The address is that of the deployment's HTTP actions."""
     return Unreachable(
         f"{url} serves a deployment's HTTP actions, not its functions",
         cause="wrong_address",
@@ -188,10 +202,12 @@ def site_address(url: str) -> Unreachable:
 
 
 def not_convex(url: str, what: str) -> Unreachable:
+    """Something else answers there; `what` says how that shows."""
     return Unreachable(f"{url} is not a Convex deployment: {what}", cause="not_convex", hint=CHECK_ADDRESS)
 
 
 def failed(url: str, status: str) -> Unreachable:
+    """The deployment, or what stands in front of it, answered with the HTTP error `status`."""
     return Unreachable(
         f"{url} answered {status}",
         cause="server_error",
@@ -200,6 +216,7 @@ def failed(url: str, status: str) -> Unreachable:
 
 
 def proxy_failed(url: str, reason: str) -> Unreachable:
+    """The proxy that the environment names cannot be used; its address may hold a password."""
     return Unreachable(
         f"the proxy on the way to {url} cannot be used: {reason}",
         cause="refused",
@@ -212,7 +229,7 @@ def perhaps_done(failure: Unreachable, kind: str) -> Unreachable:
     if kind != "mutation":
         return failure
     return Unreachable(
-        f"{failure}; it may have been recorded; sending it again with the same id is safe",
+        f"{failure}; it may have taken effect all the same",
         cause=failure.cause,
         hint=failure.hint,
         maybe_done=True,

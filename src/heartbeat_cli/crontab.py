@@ -3,7 +3,7 @@
 A line stands on nothing that cron does not give: absolute paths of program and home, no reliance on PATH,
 every % escaped (cron reads an unescaped one as a line break), no secret in it. It never runs at an hour that
 was not meant: a row whose time zone is not the host's is printed as a comment with the reason, because
-Debian's cron knows only the host's zone.
+Debian's cron knows only the host's zone; so is a row that no line can express.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartbeat_cli import times
-from heartbeat_cli.errors import ScheduleProblem
-from heartbeat_cli.schedule import Cron, Interval, Row
+from heartbeat_cli.schedule import Cron, Interval, Row, schedule_text
 
 HOUR_MINUTES = 60
 DAY_HOURS = 24
@@ -35,8 +34,7 @@ PROVES = "proves that cron runs, not that the agent works"
 class Host:
     """The host whose crontab it is: how it calls us, where home and log are, which zone its cron keeps.
 
-    `program` is an argument list of absolute paths; `variables` are what our own settings need and cron would
-    not give.
+    `program` is an argument list of absolute paths; `variables` are what our settings need and cron lacks.
     """
 
     name: str
@@ -49,7 +47,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The lines of one row. `warning` says why they are only comments, or None."""
+    """The lines of one row. `warning` says why they are only comments, or none at all; else it is None."""
 
     row: Row
     lines: tuple[str, ...]
@@ -82,24 +80,8 @@ def system_zone(etc: Path = Path("/etc")) -> str | None:
 
 
 def entries(rows: Sequence[Row], host: Host) -> list[Entry]:
-    """The crontab lines of every row that concerns this host, in the order of the table.
-
-    Raises `ScheduleProblem` with the line of each row that no crontab line can express.
-    """
-    found: list[Entry] = []
-    problems: list[tuple[int, str]] = []
-    for row in rows:
-        if row.host is not None and row.host != host.name:
-            continue
-        try:
-            found.append(_entry(row, host))
-        except ScheduleProblem as problem:
-            problems += problem.problems
-    if problems:
-        line, message = problems[0]
-        text = f"line {line}: {message}" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ScheduleProblem(f"the schedule does not go into a crontab, {text}", problems)
-    return found
+    """The crontab lines of every row that concerns this host, in the order of the table."""
+    return [_entry(row, host) for row in rows if row.host is None or row.host == host.name]
 
 
 def block(found: Sequence[Entry], host: Host) -> list[str]:
@@ -117,26 +99,30 @@ def block(found: Sequence[Entry], host: Host) -> list[str]:
 
 def _entry(row: Row, host: Host) -> Entry:
     job = _escape(_job(row, host))
-    lines = tuple(f"{when} {job}" for when in _when(row))
-    longest = max(len(line.encode("utf-8")) for line in lines)
+    lines = tuple(f"{when} {job}" for when in _when(row.schedule))
+    longest = max((len(line.encode("utf-8")) for line in lines), default=0)
+    if not lines:
+        every = f"'{schedule_text(row.schedule)}' does not divide a day, and cron goes by the clock"
+        return Entry(
+            row, (), f"not active: {every}; write a divisor of 24 h, as every 6h, or a cron expression"
+        )
     if longest > LINE_LIMIT:
-        raise _problem(
+        return Entry(
             row,
-            f"expected a crontab line of at most {LINE_LIMIT} bytes, this is {longest}; put it in a script",
+            (),
+            f"not active: cron takes lines of at most {LINE_LIMIT} bytes, and this one has {longest};"
+            " put the command in a script",
         )
     return Entry(row, lines, _zone_warning(row.schedule, host.zone))
 
 
-def _when(row: Row) -> list[str]:
-    if isinstance(row.schedule, Cron):
-        return [row.schedule.expression]
-    minutes, rest = divmod(row.schedule.every_ms, times.MINUTE_MS)
+def _when(schedule: Interval | Cron) -> list[str]:
+    """The five fields of each line; none for an interval that no clock keeps."""
+    if isinstance(schedule, Cron):
+        return [schedule.expression]
+    minutes, rest = divmod(schedule.every_ms, times.MINUTE_MS)
     if rest or minutes == 0 or DAY_MINUTES % minutes:
-        raise _problem(
-            row,
-            f"'every {times.every(row.schedule.every_ms)}' does not divide a day, and cron goes by the clock;"
-            " expected a divisor of 24 h (such as every 6h) or a cron expression",
-        )
+        return []
     if HOUR_MINUTES % minutes == 0 and minutes < HOUR_MINUTES:
         return ["* * * * *" if minutes == 1 else f"*/{minutes} * * * *"]
     hours, odd = divmod(minutes, HOUR_MINUTES)
@@ -190,7 +176,3 @@ def _escape(job: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.splitlines())
-
-
-def _problem(row: Row, message: str) -> ScheduleProblem:
-    return ScheduleProblem(f"line {row.line}: {message}", [(row.line, f"{row.agent}: {message}")])

@@ -19,6 +19,7 @@ from heartbeat_cli.output import Table, shown
 
 HEALTH_WORDS = ("degraded", "failing", "late", "new", "ok", "paused")  # as shown, worst first
 BAD = frozenset({"degraded", "failing"})  # what --check is about
+DATED = BAD | {"late", "paused"}  # for how long is worth the width
 STATUSES_WAITING_FOR_SOMEBODY = frozenset({"blocked", "waiting"})
 
 # Rule 10, with `late` and "nothing done" sorted in
@@ -35,6 +36,7 @@ SWEEP_LATE_AFTER = 3  # times its own period: one skipped run is a slow minute, 
 SWEEP_EVERY_MS = times.MINUTE_MS  # where a deployment does not tell it
 DELIVERED_LATE_MS = times.MINUTE_MS  # as the deployment's history has it: below, a slow network explains it
 ERROR_SHOWN_FOR_MS = times.DAY_MS  # after a recovery; older ones stand in `agents show`
+DEFAULT_MISSES = 2  # as the deployment has it
 COUNT_LIMIT = 1000  # what a deployment counts up to
 SAID_LIMIT = 500  # characters of a summary or error in a cell: two lines, or one piped
 
@@ -72,8 +74,22 @@ def _view(row: Row, health: str, place: str) -> View:
 
 
 def _is_late(row: Row, now: float) -> bool:
-    due = row.get("dueAt")
-    return due is not None and row.get("misses", 2) > 1 and now >= due + row.get("graceMs", 0)
+    """Rule 4, with rule 6: while a run is open, its own deadline is the only one."""
+    missed = _first_missed(row)
+    if missed is None or row.get("runningSince") is not None:
+        return False
+    return bool(row.get("misses", DEFAULT_MISSES) > 1 and now >= missed + row.get("graceMs", 0))
+
+
+def _first_missed(row: Row) -> float | None:
+    """The first expected instant of the silence that lasts: one that passed while a run went on, or before
+    the agent was heard of otherwise, is none of it. None where only the backend could tell: of cron fires.
+    """
+    at, last, schedule = row.get("dueAt"), row.get("lastHeartbeatAt"), row.get("schedule") or {}
+    if at is None or last is None or at > last:
+        return at
+    every = schedule.get("everyMs")
+    return at + ((last - at) // every + 1) * every if every else None
 
 
 def _nothing_done_for(row: Row, now: float) -> float | None:
@@ -90,6 +106,7 @@ def views(rows: Iterable[Row], now: float) -> list[View]:
 
 
 def table(seen: Sequence[View], now: float, zone: tzinfo | None) -> Table:
+    """A row for each agent, in the order of `seen`; coming instants are told in `zone`, None: this host's."""
     result = Table(("agent", "health", "last", "due", "tasks", "said"))
     for view in seen:
         row = view.row
@@ -106,21 +123,25 @@ def table(seen: Sequence[View], now: float, zone: tzinfo | None) -> Table:
     return result
 
 
-def _health(view: View, now: float) -> str:
+def since(view: View, now: float) -> float | None:
+    """The instant from which the health is what is shown; None where nobody knows."""
     row = view.row
-    since = {
-        "degraded": row.get("healthSince"),
-        "failing": row.get("healthSince"),
-        "paused": row.get("controlSince"),
-        "late": row.get("dueAt", now) + row.get("graceMs", 0),
-    }.get(view.health)
-    word = shown(view.health)
-    return word if since is None else f"{word} {times.span(now - since)}"
+    if view.health == "paused":
+        return row.get("controlSince")
+    if view.health == "late":
+        return (_first_missed(row) or now) + float(row.get("graceMs", 0))
+    return row.get("healthSince")
+
+
+def _health(view: View, now: float) -> str:
+    word, at = shown(view.health), since(view, now)
+    return f"{word} {times.span(now - at)}" if view.health in DATED and at is not None else word
 
 
 def due(view: View, now: float, zone: tzinfo | None) -> str:
     """When the next report is expected, or how many were not given."""
-    row, at = view.row, view.row.get("dueAt")
+    row = view.row
+    at = _first_missed(row) or row.get("dueAt")
     if view.health == "paused":
         return "-"
     if view.health == "degraded" and row.get("reason") == "overrunning":
@@ -132,14 +153,16 @@ def due(view: View, now: float, zone: tzinfo | None) -> str:
 
 def _unanswered(row: Row, now: float) -> str:
     """How many expected instants passed in silence: exact for an interval; cron fires are the backend's."""
-    at, schedule = row.get("dueAt"), row.get("schedule") or {}
-    misses = int(row.get("misses", 2))
-    if schedule.get("kind") == "interval" and at is not None and schedule.get("everyMs"):
-        count = int((now - row.get("graceMs", 0) - at) // schedule["everyMs"]) + 1
+    at, every = _first_missed(row), (row.get("schedule") or {}).get("everyMs")
+    misses = int(row.get("misses", DEFAULT_MISSES))
+    if at is not None and every:
+        count = int((now - row.get("graceMs", 0) - at) // every) + 1
         return str(max(misses if row.get("degraded") else 1, count))
     if row.get("degraded"):
         return f"{misses}+"
-    return "1" if misses == 2 else "1+"  # noqa: PLR2004 - a second one would make it degraded
+    # A second one would make an agent degraded that may miss two, unless the monitor holds its judgement
+    held = row.get("degradeAt") is not None and now >= row["degradeAt"]
+    return "1" if misses == DEFAULT_MISSES and not held else "1+"
 
 
 def tasks(row: Row) -> str:
@@ -187,7 +210,7 @@ def _append_words(text: Text, view: View) -> None:
         text.append(shown(str(row["summary"]), SAID_LIMIT))
     elif row.get("result") == "noop" and view.nothing_done_for is None:
         runs = int(row.get("runsSinceActed", 0))
-        text.append(f"noop, {runs} runs in a row" if runs > 1 else "noop")
+        text.append(f"noop, nothing done in {runs} runs" if runs > 1 else "noop")
     elif row.get("purpose"):
         text.append(shown(str(row["purpose"]), SAID_LIMIT), style="dim")
 
@@ -218,6 +241,7 @@ def totals(seen: Sequence[View]) -> dict[str, int]:
 
 
 def totals_line(counts: Mapping[str, int]) -> str:
+    """`4 agents: 1 degraded, 3 ok`, as `totals` counted them; what to do when there are none."""
     words = [f"{count} {shown(word)}" for word, count in counts.items() if word != "agents" and count]
     head = _count(counts["agents"], "agent")
     return (

@@ -40,8 +40,7 @@ class Code:
     """What Node is to run: `program`, the entry of a folder of code, with `--functions functions`.
 
     `functions` is a folder (bundled at the start, which needs npm's packages) or a ready bundle, one file.
-    `chosen` is true when the user named the functions instead of taking those that come with this
-    installation.
+    `chosen` is true when the user named the functions, instead of those that come with this installation.
     """
 
     program: Path
@@ -56,7 +55,7 @@ class Code:
 def find_code(functions: Path | None) -> Code:
     """Find this installation's backend, and its functions unless `functions` names others.
 
-    Raises SettingsProblem when this installation was built without the backend, or `functions` is not there.
+    Raises SettingsProblem when this installation was built without the backend, or `functions` are not there.
     """
     if (_CLONE / "backend" / "main.ts").is_file() and (_CLONE / "convex" / "schema.ts").is_file():
         own = Code(_CLONE / "backend" / "main.ts", _CLONE / "convex", chosen=False)
@@ -74,12 +73,15 @@ def find_code(functions: Path | None) -> Code:
             f"there are no functions at {functions}",
             hint="--functions takes a folder of Convex functions or a ready bundle.",
         )
+    if not any(name.partition("/")[0] != "_generated" for name, _ in _code_files(functions)):
+        raise SettingsProblem(
+            f"{functions} holds no functions", hint="Name a convex/ folder, or a ready bundle."
+        )
     return Code(own.program, functions.resolve(), chosen=True)
 
 
 def find_node(environ: Mapping[str, str]) -> Path:
-    """Find a Node.js that can run the backend: the one of our extra `local`, else `node` on PATH if it is new
-    enough.
+    """Find a Node.js that can run the backend: that of our extra `local`, else a new enough one on PATH.
 
     Raises SettingsProblem when there is none.
     """

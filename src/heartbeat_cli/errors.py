@@ -10,7 +10,7 @@
     * or the code of the deployment's own refusal: unauthorized, invalid, unknown_agent, conflict, slow_down
 
 One place catches `HeartbeatError` (the command line) and prints `str(error)`, which is one sentence, and
-`hint`, which is what to do next. Anything else that surfaces is a bug and shows its traceback.
+`hint`, which is what to do next. Anything else that surfaces is a bug: its traceback is shown, exit 70.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ Cause = Literal[
 
 
 class HeartbeatError(Exception):
-    """Base of the tree: one sentence for people, without a secret in it, and a hint what to do next."""
+    """Base of the tree: one sentence for people, without a secret in it, and a hint what to do next.
+
+    `details` are further fields of the error in JSON.
+    """
 
     exit_code: ClassVar[int] = 1
     code: str = "error"
@@ -40,6 +43,7 @@ class HeartbeatError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        self.details: dict[str, Any] = {}
 
 
 class UsageProblem(HeartbeatError):
@@ -56,17 +60,20 @@ class SettingsProblem(UsageProblem):
 
 
 class ScheduleProblem(UsageProblem):
-    """The schedule file has lines that cannot be read.
+    """Lines of the schedule file cannot be meant; `what` begins the sentence and names the file.
 
-    `problems` lists each of them as (line number, what was expected), in the order of the file; line numbers
-    count from 1.
+    `problems` lists each line as (number from 1, what is the matter), in the order of the file; one alone
+    stands in the message.
     """
 
     code = "schedule"
 
-    def __init__(self, message: str, problems: Sequence[tuple[int, str]], *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, what: str, problems: Sequence[tuple[int, str]], *, hint: str | None = None) -> None:
+        line, trouble = problems[0]
+        several = f"{what}: {len(problems)} problems"
+        super().__init__(several if len(problems) > 1 else f"{what}, line {line}: {trouble}", hint=hint)
         self.problems = tuple(problems)
+        self.details["problems"] = [{"line": line, "message": message} for line, message in problems]
 
 
 class Refused(HeartbeatError):

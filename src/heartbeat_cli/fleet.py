@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from heartbeat_cli.tokens import write_private
+from heartbeat_cli import private_files
 
 PAGE_LIMIT = 1000  # pages of 1,000 agents; more means that a cursor goes in circles
 CACHE_FOLDER = "last-known"
@@ -21,13 +21,15 @@ Row = Mapping[str, Any]
 class Caller(Protocol):
     """The part of a connection that reading needs."""
 
-    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `client.Connection` has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Every agent that is not retired, in the deployment's order, and what the monitor says about itself, at
-    `as_of` (ms).
+    """Every agent that is not retired, in the deployment's order, and what the monitor says of itself.
+
+    `as_of` is this host's instant, in epoch milliseconds.
     """
 
     agents: list[Row]
@@ -63,7 +65,7 @@ def keep(fleet: Fleet, data_dir: Path, url: str) -> None:
     value = {"url": url, "asOf": fleet.as_of, "agents": fleet.agents, "monitor": fleet.monitor}
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(file, json.dumps(value).encode("utf-8"))
+        private_files.replace(file, json.dumps(value).encode("utf-8"))
     except OSError:
         return
 

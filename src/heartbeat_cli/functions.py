@@ -13,8 +13,7 @@ from pathlib import Path
 
 from .errors import SettingsProblem, UsageProblem
 
-# An export that the Convex bundler would register: `export default mutation({`, or
-# `export const name = internalQuery(`.
+# An export that the Convex bundler would register: `export default mutation({`, `export const x = query(`
 _REGISTERED = re.compile(
     r"^export\s+(?:(?P<default>default)|const\s+(?P<name>\w+)\s*=)\s*"
     r"(?:internal)?(?:query|mutation|action)\s*\(",

@@ -167,11 +167,10 @@ def _usage(problem: ValidationError) -> UsageProblem:
 
 
 def agent_name(text: str) -> str:
-    """The agent that `text` names: the one way to write and read names. Capital letters and outer blanks do
-    not count.
+    """The agent that `text` names: the one way to write and read names.
 
-    Raises `UsageProblem` for anything that is not a letter or digit followed by letters, digits, - or _, at
-    most 64.
+    Capital letters and outer blanks do not count. Raises `UsageProblem` for anything that is not a letter or
+    digit followed by letters, digits, - or _, at most 64 in all.
     """
     name = text.strip()
     lowered = name.lower() if name.isascii() else name
@@ -184,10 +183,9 @@ def agent_name(text: str) -> str:
 
 
 def normalise_status(word: str) -> str:
-    """What a status word means: one of `STATUSES`. Case does not count, and neither does the difference of -
-    _ and blank.
+    """What a status word means: one of `STATUSES`. Raises `UsageProblem` for an unknown word.
 
-    Raises `UsageProblem` for an unknown word.
+    Case does not count, and neither does the difference of `-`, `_` and blank.
     """
     key = word.strip().lower().replace("-", "_").replace(" ", "_")
     meaning = key if key in STATUSES else ALIASES.get(key)
@@ -200,10 +198,9 @@ def normalise_status(word: str) -> str:
 
 
 def heartbeat_id(now_ms: int, random: bytes) -> str:
-    """A UUIDv7 (RFC 9562, 5.7), lower-case: `now_ms` (epoch milliseconds), then 74 bits of `random` (10 bytes
-    or more).
+    """A UUIDv7 (RFC 9562, 5.7), lower-case. Ids of one sender sort by when they were made.
 
-    Ids of one sender sort by when they were made.
+    It holds `now_ms` (epoch milliseconds), then 74 bits of `random` (10 bytes or more).
     """
     if len(random) < _RANDOM_BYTES:
         raise ValueError(f"{_RANDOM_BYTES} random bytes are needed, not {len(random)}")

@@ -31,8 +31,9 @@ from pathlib import Path
 
 from heartbeat_cli.backend_log import BackendLog
 from heartbeat_cli.errors import HeartbeatError, SettingsProblem
-from heartbeat_cli.local_address import FOLDER, RECORD_FILE
-from heartbeat_cli.process import Files, Starting, has_open, lock, open_private, start, wait
+from heartbeat_cli.local_address import ADDRESS, FOLDER, READY_FILE, RECORD_FILE
+from heartbeat_cli.private_files import open_private, replace
+from heartbeat_cli.process import Files, Starting, has_open, lock, start, wait
 
 TURN_WAITS_S = 45.0  # another `up` may take its 20 s to become ready after 10 s of stopping the one before
 SETTLES_S = 1.0  # a process that was just started writes its id within milliseconds
@@ -40,8 +41,7 @@ SETTLES_S = 1.0  # a process that was just started writes its id within millisec
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A backend that became ready: its process, its addresses, and the digests of the code it was started
-    with.
+    """A backend that became ready: its process, its addresses, the digests of the code it was started with.
 
     `functions` is the path of the functions that the user chose, None for those of the installation.
     `startedAt` is in epoch milliseconds.
@@ -58,6 +58,13 @@ class Record:
     backendDigest: str
 
 
+def _sound(record: Record) -> Record:
+    """`record` if what it says can be; else ValueError."""
+    if isinstance(record.pid, int) and ADDRESS.fullmatch(record.url) and ADDRESS.fullmatch(record.siteUrl):
+        return record
+    raise ValueError(record)
+
+
 class Instance:
     """The local backend of one data folder. Creating the object touches nothing."""
 
@@ -69,24 +76,28 @@ class Instance:
         self._lock = self.folder / "backend.lock"
         self._turn = self.folder / "up.lock"
         self._record = self.folder / RECORD_FILE
-        self._files = Files(self.folder, self._lock, self.folder / "ready.json", self.log.path)
+        self._files = Files(self.folder, self._lock, self.folder / READY_FILE, self.log.path)
+
+    @contextmanager
+    def usable(self) -> Iterator[None]:
+        """Whatever the disk has against what is done in here (OSError) becomes one SettingsProblem."""
+        try:
+            yield
+        except OSError as error:
+            raise SettingsProblem(
+                f"the local backend's folder {self.folder} cannot be used: {error.strerror or error}",
+                hint="XDG_DATA_HOME, or HOME, says where it is.",
+            ) from None
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Wait for other `up`s and `down`s of this instance, then keep them waiting. Makes the folder.
 
-        Raises SettingsProblem when the folder cannot be made, HeartbeatError when the other one takes too
-        long.
+        Raises HeartbeatError when another takes too long.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
-            handle = open_private(self._turn)
-        except OSError as error:
-            raise SettingsProblem(
-                f"the local backend's folder {self.folder} cannot be used: {error.strerror}",
-                hint="XDG_DATA_HOME, or HOME, says where it is.",
-            ) from None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        handle = open_private(self._turn)
         try:
             if not wait(lambda: lock(handle), TURN_WAITS_S):
                 raise HeartbeatError(
@@ -101,8 +112,7 @@ class Instance:
     def process(self) -> int | None:
         """The backend's process id while it runs (ready or still starting), else None.
 
-        Raises HeartbeatError when the lock is held by a process that is not the backend, so that nobody ends
-        it.
+        Raises HeartbeatError when the lock is held by a process that is not the backend: nobody may end it.
         """
         found: list[int] = []
 
@@ -124,8 +134,7 @@ class Instance:
     def start(self, command: list[str], environ: dict[str, str]) -> Starting:
         """Start the backend; `command` and `environ` are all that it gets.
 
-        To be called within `alone()`, with no process running. Raises HeartbeatError when it cannot be
-        started.
+        To be called within `alone()`, with no process running. Raises HeartbeatError when it cannot start.
         """
         handle = open_private(self._lock)
         try:
@@ -140,23 +149,31 @@ class Instance:
         return wait(self._free, seconds)
 
     def record(self) -> Record | None:
-        """The backend as it was when it was last ready, whether or not it runs now; None when nothing is
-        known.
-        """
+        """The backend as it was when last ready, whether or not it runs now; None when nothing is known."""
         try:
             told = json.loads(self._record.read_bytes())
             # Another version may have written more; one that wrote less is as good as none
-            return Record(**{field.name: told[field.name] for field in fields(Record)})
+            return _sound(Record(**{field.name: told[field.name] for field in fields(Record)}))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError):
+            return self._told_when_ready()
+
+    def _told_when_ready(self) -> Record | None:
+        """What the process itself said, where our record of it is damaged: not with which code it runs."""
+        try:
+            told = json.loads(self._files.ready.read_bytes())
+            said = {name: told[name] for name in ("pid", "url", "siteUrl", "version", "functionsHash")}
+            started = int(self._files.ready.stat().st_mtime * 1000)
+            return _sound(
+                Record(**said, startedAt=started, functions=None, functionsDigest="", backendDigest="")
+            )
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write_record(self, record: Record) -> None:
-        beside = self._record.with_suffix(".new")
-        handle = open_private(beside)
-        os.ftruncate(handle, 0)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(asdict(record), out)
-        beside.replace(self._record)
+        """Remember the backend that has just become ready, in place of the one before."""
+        replace(self._record, json.dumps(asdict(record)).encode())
 
     def data_bytes(self) -> int:
         """How much the database takes on disk."""
@@ -169,15 +186,11 @@ class Instance:
         return total
 
     def _free(self) -> bool:
-        """Whether no process lives under the lock. Looking does not disturb: it takes a shared lock, for a
-        moment.
-        """
+        """Whether no process lives under the lock. Looking takes a shared lock for a moment: no harm."""
         try:
             handle = os.open(self._lock, os.O_RDWR)
         except FileNotFoundError:
             return True
-        except OSError as error:
-            raise SettingsProblem(f"{self._lock} cannot be opened: {error.strerror}") from None
         try:
             return lock(handle, shared=True)
         finally:

@@ -36,8 +36,6 @@ KILLED_WITHIN_S = 5.0  # what the kernel may need to take a killed process away
 ANSWERS_WITHIN_S = 5.0  # a function may hold the backend up for a second; longer than this, and it hangs
 LOG_LINES_SHOWN = 5  # of a backend that did not start
 OWN_SENTENCE = "heartbeat-backend: "  # begins each line in which the backend says itself what is wrong
-# What the backend sees of the environment: no NODE_OPTIONS, and no secret of the shell that it outlives
-KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
 
 State = Literal["running", "starting", "stopped"]
 
@@ -65,6 +63,7 @@ class LocalStatus:
 
     @property
     def healthy(self) -> bool:
+        """What `local status --check` asks for."""
         return self.state == "running" and self.answers and not self.older
 
 
@@ -99,11 +98,11 @@ class Wish:
 def up(
     instance: Instance,
     wish: Wish,
-    environ: Mapping[str, str],
+    inherited: Mapping[str, str],
     now_ms: Callable[[], int],
     greet: Callable[[BroughtUp], None],
 ) -> BroughtUp:
-    """See to it that the backend runs, with the code on disk.
+    """See to it that the backend runs, with the code on disk; `inherited` is all that it sees of ours.
 
     `greet` is called when it does, before another `up` gets its turn: the place to make the first token.
     Raises SettingsProblem (no Node.js, no functions, a taken port, functions that do not load), Unreachable
@@ -122,14 +121,14 @@ def up(
                 brought = BroughtUp("already running", (), record)
                 greet(brought)
                 return brought
-        plan = _Plan(find_node(environ), code, digests, _ports(wish, record))
+        plan = _Plan(find_node(inherited), code, digests, _ports(wish, record))
         if record is not None and record.pid == pid:
             # Now, so that a refusal leaves the one that runs as it is
             _check_ports(plan.ports, but_not=_ports_of(record))
         if pid is not None:
             _end(instance, pid)
         _check_ports(plan.ports)
-        record = _start(instance, plan, environ, now_ms())
+        record = _start(instance, plan, inherited, now_ms())
         brought = BroughtUp("restarted" if pid is not None else "started", reasons, record)
         greet(brought)
         return brought
@@ -232,11 +231,10 @@ class _Plan:
         )
 
 
-def _start(instance: Instance, plan: _Plan, environ: Mapping[str, str], now_ms: int) -> Record:
+def _start(instance: Instance, plan: _Plan, inherited: Mapping[str, str], now_ms: int) -> Record:
     instance.log.cut()
     log_before = instance.log.size()
-    kept = {name: environ[name] for name in KEPT_VARIABLES if name in environ}
-    starting = instance.start(plan.command(instance), kept)
+    starting = instance.start(plan.command(instance), dict(inherited))
     try:
         told = starting.wait_until_ready(READY_WITHIN_S)
         if told is None:

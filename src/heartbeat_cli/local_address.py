@@ -5,19 +5,26 @@ else of the local backend.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 FOLDER = "local"  # in the data folder
-RECORD_FILE = "backend.json"  # in that; instance.py says what it holds
+RECORD_FILE = "backend.json"  # in that; instance.py says what they hold
+READY_FILE = "ready.json"
+ADDRESS = re.compile(r"http://[^/:]+:\d{1,5}")
 
 
 def local_url(data_dir: Path) -> str | None:
     """The address that `heartbeat local up` made for this user, whether or not the backend runs now.
 
-    None before the first time, and when what was written down cannot be read.
+    None before the first time.
     """
-    try:
-        url = json.loads((data_dir / FOLDER / RECORD_FILE).read_bytes())["url"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return url if isinstance(url, str) else None
+    # the second is what the backend itself said, for the day on which our own record is damaged
+    for name in (RECORD_FILE, READY_FILE):
+        try:
+            url = json.loads((data_dir / FOLDER / name).read_bytes())["url"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        if isinstance(url, str) and ADDRESS.fullmatch(url):
+            return url
+    return None

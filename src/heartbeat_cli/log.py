@@ -2,8 +2,8 @@
 
 Several processes write at once and any of them may rotate. States of the file, and who moves them:
 
-    growing ──a writer finds it full, under the lock──▶ renamed to .1 (.1 to .2, .2 to .3, .3 is dropped); a
-    new one grows
+    growing ──a writer finds it full, under the lock──▶ renamed to .1 (.1 to .2, .2 to .3, .3 is dropped);
+                                                        a new one grows
 
 A writer opens, locks what it opened, and then looks whether the name still means that file: if somebody
 rotated in between it opens again. So a line always goes whole into exactly one file. Logging fails open: no
@@ -14,51 +14,52 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from heartbeat_cli.output import shown
+from heartbeat_cli.private_files import PRIVATE, lock
 
 ROTATE_BYTES = 1_000_000  # about 4,000 heartbeats: 4 agents each 6 h fill it in most of a year
 GENERATIONS = 3  # 4 MB at most: a log that fills the disk would stop what it watches
 LOCK_WAIT_S = 0.5  # a writer holds the lock for well under a millisecond; longer means it was stopped
-LOCK_PAUSE_S = 0.005
 REOPEN_TRIES = 50  # each one means that another process rotated in between
-MODE = 0o600  # summaries and errors may hold what is nobody else's business
 _BARE = re.compile(r'[^\s"=\\]+')
 
 Value = str | int | float | bool | None
 
 
-def line(now_ms: int, fields: Mapping[str, Value]) -> str:
-    """One logfmt line, with its newline: `at=…Z name=value …`. None is left out; what needs quotes gets them.
+def line(now_ms: int, fields: Mapping[str, Value], texts: Mapping[str, str | None]) -> str:
+    """One logfmt line, with its newline: `at=…Z name=value … name="text" …`. None is left out.
 
-    Values are data: control characters, escapes and line breaks are shown, never written as they are.
+    `fields` are quoted where they need it, `texts` (what people and agents wrote) always. Values are data:
+    control characters, escapes and line breaks are shown, never written as they are.
     """
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     pairs = [f"{name}={_value(value)}" for name, value in fields.items() if value is not None]
+    pairs += [f"{name}={_quoted(shown(text))}" for name, text in texts.items() if text is not None]
     return " ".join([f"at={at}", *pairs]) + "\n"
 
 
 def _value(value: Value) -> str:
     text = str(value).lower() if isinstance(value, bool) else shown(str(value))
-    if _BARE.fullmatch(text):
-        return text
+    return text if _BARE.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def append(path: Path, text: str, *, rotate_bytes: int = ROTATE_BYTES) -> str | None:
-    """Append one line. Returns None, or a sentence saying why the log could not be written; never raises for
-    a log's sake.
-    """
+    """Append one line. Returns None, or a sentence saying why it could not be written; raises nothing."""
     data = text.encode("utf-8", errors="backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(REOPEN_TRIES):
+            # summaries and errors may hold what is nobody else's business
             handle = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), MODE
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), PRIVATE
             )
             try:
                 if _write(handle, path, data, rotate_bytes):
@@ -72,7 +73,7 @@ def append(path: Path, text: str, *, rotate_bytes: int = ROTATE_BYTES) -> str | 
 
 def _write(handle: int, path: Path, data: bytes, rotate_bytes: int) -> bool:
     """Write under the lock if `handle` is still the file of that name. False: look again, it was rotated."""
-    locked = _lock(handle)
+    locked = lock(handle, LOCK_WAIT_S)
     status = os.fstat(handle)
     if locked:
         try:
@@ -97,23 +98,3 @@ def _rotate(path: Path) -> None:
         newer = path if generation == 1 else path.with_name(f"{path.name}.{generation - 1}")
         if newer.exists():
             newer.replace(older)
-
-
-def _lock(handle: int) -> bool:
-    """Take the lock that closing the file gives back; False when it cannot be had in time."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows, where appends go without
-    except ImportError:
-        return False
-    give_up = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                return False
-            time.sleep(LOCK_PAUSE_S)
-        except OSError:
-            return False
-        else:
-            return True

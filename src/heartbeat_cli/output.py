@@ -1,12 +1,13 @@
 """What goes out: agents' text made harmless, the JSON envelope, lines and tables for people.
 
 stdout is the answer, stderr is everything else. Text that an agent, a schedule or a deployment supplied is
-data: it passes through
-`shown` before it reaches a terminal or the log, and never through anything that reads markup.
+data: it passes through `shown` before it reaches a terminal or the log, and never through anything that reads
+markup.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,10 +49,10 @@ def _visible(char: str) -> str:
 
 @dataclass(slots=True)
 class Table:
-    """Rows of cells under a header (none when its titles are empty). The last column takes the width that the
-    others leave, and wraps there.
+    """Rows of cells under a header, which is left out when its titles are empty.
 
-    A cell is a plain text (made harmless here) or a rich `Text` that the caller has styled.
+    The last column takes the width that the others leave, and wraps there. A cell is a plain text (made
+    harmless here) or a rich `Text` that the caller has styled.
     """
 
     header: Sequence[str]
@@ -73,33 +74,50 @@ class Answer:
 
 
 def envelope(command: str, deployment: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The one JSON object of a command that did what it was asked for."""
     return {"schema": SCHEMA, "ok": True, "command": command, "deployment": deployment, "data": data}
 
 
 def failure(command: str, deployment: str | None, error: HeartbeatError) -> dict[str, Any]:
-    """The envelope of a command that failed; `problems` only where several lines of a schedule are wrong."""
-    detail: dict[str, Any] = {
-        "code": error.code,
-        "message": str(error),
-        "hint": error.hint,
-        "exitCode": error.exit_code,
-    }
-    if isinstance(error, ScheduleProblem):
-        detail["problems"] = [{"line": line, "message": message} for line, message in error.problems]
+    """The envelope of a command that failed: what every error has, and what this one has besides."""
+    detail = {"code": error.code, "message": str(error), "hint": error.hint, "exitCode": error.exit_code}
+    detail |= error.details
     return {"schema": SCHEMA, "ok": False, "command": command, "deployment": deployment, "error": detail}
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    # ASCII only: JSON's own escapes make every control and bidirectional character harmless
-    print(json.dumps(value, ensure_ascii=True, separators=(", ", ": ")))
+def tell(text: str) -> bool:
+    """Lines of the answer on stdout, at once. False when they could not be written.
+
+    A full disk or a reader that has seen enough changes nothing about what was done, or the exit code.
+    """
+    trouble = _write(sys.stdout, text)
+    if trouble is not None and not isinstance(trouble, BrokenPipeError):
+        say(f"heartbeat: the answer could not be written: {getattr(trouble, 'strerror', None) or trouble}")
+    return trouble is None
 
 
 def say(text: str) -> None:
-    """One line on stderr: everything that is not the answer."""
-    print(text, file=sys.stderr)
+    """One line on stderr: everything that is not the answer. Where it cannot be written, it is not."""
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> Exception | None:
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except (OSError, ValueError) as error:  # a full disk, a closed pipe, a closed stream
+        return error
+    return None
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One object on one line of stdout."""
+    # ASCII only: JSON's own escapes make every control and bidirectional character harmless
+    tell(json.dumps(value, ensure_ascii=True, separators=(", ", ": ")))
 
 
 def say_error(error: HeartbeatError) -> None:
+    """The error's sentence on stderr, each of its lines where there are several, and what to do next."""
     say(f"heartbeat: {shown(str(error))}")
     if isinstance(error, ScheduleProblem) and len(error.problems) > 1:
         for line, message in error.problems:
@@ -110,33 +128,50 @@ def say_error(error: HeartbeatError) -> None:
 
 def print_answer(answer: Answer, *, colour: bool, columns: int | None) -> None:
     """The answer for people, on stdout: narrow and coloured on a terminal, whole and plain into a pipe."""
-    if all(isinstance(line, str) for line in answer.lines):
-        for line in answer.lines:
-            print(line)
+    if not answer.lines:
         return
-    page = Page(sys.stdout, colour=colour, columns=columns)
+    plain = [line for line in answer.lines if isinstance(line, str)]
+    if len(plain) == len(answer.lines):
+        tell("\n".join(plain))
+        return
+    text = io.StringIO()
+    page = Page(text, look_of(sys.stdout, colour=colour, columns=columns))
     for line in answer.lines:
         if isinstance(line, Table):
             page.table(line)
         else:
             page.line(line)
+    tell(text.getvalue().removesuffix("\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a page looks: so many columns wide, with colours or not."""
+
+    columns: int
+    colour: bool
+
+
+def look_of(stream: TextIO, *, colour: bool, columns: int | None) -> Look:
+    """What `stream` is to be given, which depends on whether somebody looks at it: decided here, once."""
+    terminal = stream.isatty()
+    width = columns or (_terminal_width(stream) if terminal else UNLIMITED)
+    return Look(max(NARROWEST, width), terminal and colour)
 
 
 class Page:
-    """A stream that tables go to. What depends on whether somebody looks at it is decided here, once."""
+    """What tables and lines are written to, for people."""
 
-    def __init__(self, stream: TextIO, *, colour: bool, columns: int | None) -> None:
+    def __init__(self, stream: TextIO, look: Look) -> None:
         from rich.console import Console  # noqa: PLC0415 - 60 ms that `send` does not pay
 
-        terminal = stream.isatty()
-        width = columns or (_terminal_width(stream) if terminal else UNLIMITED)
-        self.width = max(NARROWEST, width)
+        self.width = look.columns
         self.console = Console(
             file=stream,
             width=self.width,
-            force_terminal=terminal and colour,
-            color_system="auto" if terminal and colour else None,
-            no_color=not colour,
+            force_terminal=look.colour,
+            color_system="auto" if look.colour else None,
+            no_color=not look.colour,
             highlight=False,
             markup=False,
             emoji=False,
@@ -146,9 +181,11 @@ class Page:
         )
 
     def line(self, text: str | Text) -> None:
+        """One line, as long as it is: a terminal wraps it."""
         self.console.print(_text(text), soft_wrap=True)
 
     def table(self, table: Table) -> None:
+        """All rows, each column as wide as the page lets it."""
         cells = [[_text(cell) for cell in row] for row in table.rows]
         widths = self._widths(table.header, cells)
         if any(table.header):
@@ -179,6 +216,8 @@ class Page:
         indent = " " * line.cell_len
         wrapped = list(last.wrap(self.console, widths[-1], overflow="fold")) or [last]
         if len(wrapped) > last_lines:
+            for part in wrapped:
+                part.rstrip()  # the blank at which it was broken
             rest = _text(" ").join(wrapped[last_lines - 1 :])
             rest.truncate(widths[-1], overflow="ellipsis")
             wrapped = [*wrapped[: last_lines - 1], rest]

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli.private_files import open_private
 
-POLL_S = (
-    0.02  # between two looks at a file or a lock: not felt by people, and a few microseconds of work each
-)
+POLL_S = 0.02  # between two looks at a file or a lock: not felt by people, a few microseconds of work each
 
 # Becomes the program after it has written its own process id into the file whose lock it inherited. So it
 # never runs without its id there: not even when whoever starts it is killed at that very moment.
@@ -104,8 +103,9 @@ def wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def lock(handle: int, *, shared: bool = False) -> bool:
-    """Lock an open file until its last handle, in whatever process, is closed; false when somebody else's
-    lock forbids it.
+    """Lock an open file until its last handle, in whatever process, is closed.
+
+    False when somebody else's lock forbids it. Raises SettingsProblem where there are no such locks.
     """
     try:
         import fcntl  # noqa: PLC0415 - not on Windows, where the rest of the program runs
@@ -134,10 +134,3 @@ def has_open(pid: int, file: Path) -> bool:
     except OSError:  # gone, or another user's
         pass
     return False
-
-
-def open_private(file: Path, flags: int = 0) -> int:
-    """Open a file for reading and writing, made when there is none, that only its user can read."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o600)
-    os.fchmod(handle, 0o600)
-    return handle

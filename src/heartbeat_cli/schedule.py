@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heartbeat_cli import markdown, times
 from heartbeat_cli.errors import ScheduleProblem, UsageProblem
 from heartbeat_cli.heartbeat import agent_name, normalise_status
+from heartbeat_cli.markdown import Line
 
 FILE_LIMIT_BYTES = 1_000_000  # some 5,000 agents; what is larger is not a page for people
 PURPOSE_LIMIT = 500  # characters; the backend's limits, told with a line number here
 HOST_LIMIT = 255
 CRON_FIELDS = 5
+THE_SCHEDULE = "the schedule"  # how errors call a text whose file is not known
 
-MINUTE_MS = 60_000
-UNIT_MS = {"d": 24 * 60 * MINUTE_MS, "h": 60 * MINUTE_MS, "m": MINUTE_MS, "s": 1000}
+UNIT_MS = {"d": times.DAY_MS, "h": times.HOUR_MS, "m": times.MINUTE_MS, "s": times.SECOND_MS}
 _UNIT_WORDS = {
     "d": r"d(?:ays?)?",
     "h": r"h(?:ours?)?",
@@ -48,7 +51,8 @@ COLUMNS = {
     "host": ("host",),
 }
 _BLANK_CELLS = {"", "-", "–", "—"}  # noqa: RUF001 - people write dashes for "nothing"
-_ALIGNMENT = re.compile(r":?-+:?")
+
+LOST = "this row belongs to no table; expected it directly below the others, with nothing in between"
 
 T = TypeVar("T")
 
@@ -60,6 +64,7 @@ class Interval:
     every_ms: int
 
     def wire(self) -> dict[str, Any]:
+        """This schedule as mutations/applySchedule takes it."""
         return {"kind": "interval", "everyMs": self.every_ms}
 
 
@@ -71,7 +76,15 @@ class Cron:
     zone: str
 
     def wire(self) -> dict[str, Any]:
+        """This schedule as mutations/applySchedule takes it."""
         return {"kind": "cron", "expression": self.expression, "timeZone": self.zone}
+
+
+def schedule_text(schedule: Interval | Cron) -> str:
+    """A schedule as the dashboard has it: `every 6 h`, `15 8 * * * UTC`."""
+    if isinstance(schedule, Interval):
+        return f"every {times.every(schedule.every_ms)}"
+    return f"{schedule.expression} {schedule.zone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +126,31 @@ class Schedule:
     warnings: tuple[str, ...]
 
 
+def load(page: Path) -> Schedule:
+    """Every row of the page. Raises as `read` and `parse` do, naming the page."""
+    with _naming(page):
+        return parse(read(page))
+
+
+def load_own_row(page: Path, agent: str) -> Row | None:
+    """The row of `agent` alone, or None. Raises as `read` and `own_row` do, naming the page."""
+    with _naming(page):
+        return own_row(read(page), agent)
+
+
+@contextmanager
+def _naming(page: Path) -> Iterator[None]:
+    try:
+        yield
+    except ScheduleProblem as problem:
+        raise ScheduleProblem(str(page), problem.problems, hint=problem.hint) from None
+
+
 def read(path: Path) -> str:
     """The page's text. Raises `UsageProblem` when there is none, `ScheduleProblem` when it is not text."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT_BYTES + 1)
     except FileNotFoundError:
         raise UsageProblem(
             f"there is no {path}", hint="name the folder that has one: --home, or HEARTBEAT_HOME"
@@ -152,8 +186,9 @@ def parse(text: str) -> Schedule:
         rows.append(row)
     if not table.body:
         problems.append((table.header_line, "expected at least one agent below this header"))
+    problems += [(line, LOST) for line, _ in table.lost]
     if problems:
-        raise _problem(problems)
+        raise _problem(sorted(problems, key=lambda problem: problem[0]))
     return Schedule(tuple(rows), table.warnings)
 
 
@@ -164,8 +199,15 @@ def own_row(text: str, agent: str) -> Row | None:
     """
     table = _find_table(text)
     column = table.columns.index("agent")
-    mine = [(line, cells) for line, cells in table.body if _same_agent(cells[column : column + 1], agent)]
+
+    def of_agent(rows: Sequence[Line]) -> list[Line]:
+        return [(line, cells) for line, cells in rows if _same_agent(cells[column : column + 1], agent)]
+
+    mine = of_agent(table.body)
     if not mine:
+        lost = of_agent(table.lost)
+        if lost:
+            raise _problem([(lost[0][0], LOST)])
         return None
     if len(mine) > 1:
         raise _problem(
@@ -194,7 +236,8 @@ def duration_ms(text: str) -> int | None:
 class _Table:
     header_line: int
     columns: tuple[str | None, ...]  # the key of COLUMNS for each column; None for one that nobody reads
-    body: tuple[tuple[int, list[str]], ...]
+    body: tuple[Line, ...]
+    lost: tuple[Line, ...]  # lines of the page that look like rows and belong to no table
     warnings: tuple[str, ...]
 
     def named(self, line: int, cells: list[str]) -> dict[str, str]:
@@ -209,10 +252,11 @@ class _Table:
 
 
 def _find_table(text: str) -> _Table:
-    tables = [table for table in map(_as_schedule, _tables(text)) if table is not None]
+    found, lost = markdown.tables(text)
+    tables = [table for table in (_as_schedule(rows, lost) for rows in found) if table is not None]
     if not tables:
         raise ScheduleProblem(
-            "no table with the columns 'agent' and 'schedule' was found",
+            THE_SCHEDULE,
             [(1, "expected a table that begins:  | agent | schedule |")],
             hint="its second line is  |---|---|  and each further line one agent",
         )
@@ -222,7 +266,7 @@ def _find_table(text: str) -> _Table:
     return tables[0]
 
 
-def _as_schedule(rows: list[tuple[int, list[str]]]) -> _Table | None:
+def _as_schedule(rows: list[Line], lost: list[Line]) -> _Table | None:
     line, header = rows[0]
     columns = tuple(_column(cell) for cell in header)
     if "agent" not in columns or "schedule" not in columns:
@@ -233,73 +277,12 @@ def _as_schedule(rows: list[tuple[int, list[str]]]) -> _Table | None:
         raise _problem([(line, f"expected one column '{sorted(twice)[0]}', found several")])
     unread = [cell for cell, name in zip(header, columns, strict=True) if name is None and cell]
     warnings = [f"line {line}: column '{cell}' is not one that heartbeat reads" for cell in unread]
-    return _Table(line, columns, tuple(rows[1:]), tuple(warnings))
+    return _Table(line, columns, tuple(rows[1:]), tuple(lost), tuple(warnings))
 
 
 def _column(cell: str) -> str | None:
     plain = re.sub(r"[\W_]+", "", cell.lower())
     return next((name for name, spellings in COLUMNS.items() if plain in spellings), None)
-
-
-def _tables(text: str) -> Iterator[list[tuple[int, list[str]]]]:
-    """Each markdown table as its lines of cells, header first, without the alignment row."""
-    lines = list(_prose(text.removeprefix("\ufeff")))
-    index = 0
-    while index + 1 < len(lines):
-        (line, header), (next_line, alignment) = lines[index], lines[index + 1]
-        index += 1
-        if "|" not in header or next_line != line + 1 or not _is_alignment(alignment, len(_cells(header))):
-            continue
-        rows = [(line, _cells(header))]
-        index += 1
-        expected = next_line + 1
-        while index < len(lines) and lines[index][0] == expected and "|" in lines[index][1]:
-            rows.append((expected, _cells(lines[index][1])))
-            index, expected = index + 1, expected + 1
-        yield rows
-
-
-def _is_alignment(line: str, width: int) -> bool:
-    cells = _cells(line)
-    return len(cells) == width and all(_ALIGNMENT.fullmatch(cell) for cell in cells)
-
-
-def _prose(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that markdown reads as text, with their numbers: not code blocks, not comments, not blank."""
-    fence = ""
-    in_comment = False
-    for number, raw in enumerate(text.split("\n"), start=1):
-        line = raw.rstrip("\r").expandtabs(4)
-        bare = line.strip()
-        opened = re.match(r"(`{3,}|~{3,})", bare)
-        if fence:
-            if bare and set(bare) == {fence[0]} and len(bare) >= len(fence):
-                fence = ""
-        elif in_comment:
-            in_comment = "-->" not in line
-        elif opened and not in_comment:
-            fence = opened[1]
-        elif bare.startswith("<!--"):
-            in_comment = "-->" not in line
-        elif bare and not line.startswith("    "):
-            yield number, bare
-
-
-def _cells(line: str) -> list[str]:
-    r"""The cells of a table line; `\|` is a | inside a cell, backticks around a cell are left out."""
-    inner = line.strip().removeprefix("|")
-    if inner.endswith("|") and not inner.endswith(r"\|"):
-        inner = inner[:-1]
-    return [_cell(part) for part in re.split(r"(?<!\\)\|", inner)]
-
-
-def _cell(part: str) -> str:
-    text = part.strip().replace(r"\|", "|")
-    if len(text) > 1 and text[0] == text[-1] == "`":
-        return text.strip("`").strip()
-    return re.sub(
-        r"\\([*_`])", r"\1", text
-    )  # people escape the stars of a cron expression for markdown's sake
 
 
 def _row(line: int, cells: dict[str, str]) -> Row:
@@ -381,7 +364,4 @@ def _text(text: str, limit: int) -> str:
 
 
 def _problem(problems: Sequence[tuple[int, str]]) -> ScheduleProblem:
-    line, expected = problems[0]
-    if len(problems) == 1:
-        return ScheduleProblem(f"the schedule, line {line}: {expected}", problems)
-    return ScheduleProblem(f"the schedule cannot be read: {len(problems)} problems", problems)
+    return ScheduleProblem(THE_SCHEDULE, problems)

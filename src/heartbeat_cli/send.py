@@ -1,9 +1,10 @@
 """One heartbeat from a command line to the deployment: defaults, counts, payload, delivery, log, one line.
 
-    composed ──▶ counted ──▶ delivered ──▶ recorded | duplicate          exit 0
-        │           │            ├───────▶ refused                       exit 1
-        │           │            └───────▶ unreachable                   exit 75
-        │           └── counts cannot be read, deployment answers: the deployment counts
+    asked for ──▶ composed ──▶ counted ──▶ delivered ──▶ recorded | duplicate    exit 0
+        │            │            │            ├───────▶ refused                 exit 1
+        │            │            │            └───────▶ unreachable             exit 75
+        │            │            └── counts cannot be read, deployment answers: the deployment counts
+        │            └── no address, no token: exit 2, nothing sent
         └── cannot be meant: exit 2, nothing sent, nothing logged
 
 What became of a heartbeat that was composed stands in the log, whatever it was.
@@ -19,23 +20,26 @@ from typing import Any, Protocol
 
 from heartbeat_cli import __version__, log, schedule, times
 from heartbeat_cli.config import Settings
-from heartbeat_cli.errors import HeartbeatError, Refused, ScheduleProblem, Unreachable, UsageProblem
+from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable, UsageProblem
 from heartbeat_cli.heartbeat import Heartbeat, agent_name, compose, heartbeat_id
 from heartbeat_cli.output import shown
 
 RANDOM_BYTES = 10  # of a heartbeat id
 SKEW_WORTH_SAYING_MS = times.MINUTE_MS  # rule 1: it harms nothing, but somebody should set that clock
-# An answer of these kinds came from something that speaks for the deployment: the heartbeat itself may still
-# get through
+SENDING_AGAIN = "to send it again makes a second heartbeat, which does no harm"
+WATCHED = "active"  # the control that needs no mention
+# Such an answer came from something that speaks for the deployment: the heartbeat itself may get through
 _STILL_REACHABLE = frozenset({"function_missing", "server_error"})
 
 
 class Caller(Protocol):
     """The part of a connection that sending needs."""
 
-    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `client.Connection` has it."""
 
-    def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
+    def mutation(self, path: str, body_name: str, body: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """As `client.Connection` has it; `body` makes what one attempt sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +74,26 @@ def send(
     """
     started = time.monotonic()
     heartbeat, notes = _compose(report, settings, now_ms())
-    connection = connect()
     outcome: dict[str, log.Value] = {}
+    problem: str | None = None
     try:
+        connection = connect()
         heartbeat = _counted(heartbeat, connection, notes)
-        answer = connection.mutation("mutations/recordHeartbeat", "heartbeat", heartbeat.wire(now_ms()))
+        # each attempt tells the instant at which it is made, from which the deployment reckons the age
+        answer = connection.mutation(
+            "mutations/recordHeartbeat", "heartbeat", lambda: heartbeat.wire(now_ms())
+        )
         outcome = {"outcome": answer["outcome"], "health": answer["health"]}
         outcome |= {"open": answer.get("openTasks"), "stale": answer.get("staleTasks")}
     except HeartbeatError as error:
-        outcome = {"outcome": error.code, "cause": getattr(error, "cause", None), "problem": str(error)}
+        outcome, problem = {"outcome": error.code, "cause": getattr(error, "cause", None)}, str(error)
+        if isinstance(error, Unreachable) and error.maybe_done:
+            error.hint = f"{error.hint}; {SENDING_AGAIN}"
         raise
     finally:
         elapsed_ms = round((time.monotonic() - started) * 1000)
-        trouble = _log(heartbeat, outcome, elapsed_ms, settings, now_ms())
+        line = _log_line(heartbeat, outcome, problem, elapsed_ms, now_ms())
+        trouble = log.append(settings.log_path, line)
         if trouble:
             notes.append(trouble)
     return Sent(heartbeat, answer, elapsed_ms, (*notes, *_worth_saying(answer)))
@@ -91,7 +102,7 @@ def send(
 def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbeat, list[str]]:
     agent = agent_name(report.agent)
     warnings: list[str] = []
-    status = report.status or ("error" if report.error else None)
+    status = "error" if report.status is None and report.error is not None else report.status
     if status is None:
         status = _status_of_row(agent, settings, warnings) or "ok"
     heartbeat, notes = compose(
@@ -112,13 +123,10 @@ def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbea
 
 def _status_of_row(agent: str, settings: Settings, warnings: list[str]) -> str | None:
     """The status that the schedule gives this agent. A bad row is a warning: the heartbeat matters more."""
-    if not settings.schedule_path.is_file():
+    if not os.path.isfile(settings.schedule_path):  # noqa: PTH113 - pathlib raises where it may not look
         return None
     try:
-        row = schedule.own_row(schedule.read(settings.schedule_path), agent)
-    except ScheduleProblem as problem:
-        line, expected = problem.problems[0]
-        warnings.append(f"{settings.schedule_path}, line {line}: {expected}; going on without its defaults")
+        row = schedule.load_own_row(settings.schedule_path, agent)
     except UsageProblem as problem:
         warnings.append(f"{problem}; going on without its defaults")
     else:
@@ -150,9 +158,9 @@ def _counted(heartbeat: Heartbeat, connection: Caller, notes: list[str]) -> Hear
     )
 
 
-def _log(
-    heartbeat: Heartbeat, outcome: Mapping[str, log.Value], elapsed_ms: int, settings: Settings, now: int
-) -> str | None:
+def _log_line(
+    heartbeat: Heartbeat, outcome: Mapping[str, log.Value], problem: str | None, elapsed_ms: int, now: int
+) -> str:
     counts = {"open": heartbeat.open_tasks, "stale": heartbeat.stale_tasks}
     fields = {
         "agent": heartbeat.agent,
@@ -164,10 +172,9 @@ def _log(
         "result": heartbeat.result,
         "elapsed_ms": elapsed_ms,
         "id": heartbeat.heartbeat_id,
-        "summary": heartbeat.summary,
-        "error": heartbeat.error,
     }
-    return log.append(settings.log_path, log.line(now, fields))
+    texts = {"problem": problem, "summary": heartbeat.summary, "error": heartbeat.error}
+    return log.line(now, fields, texts)
 
 
 def _worth_saying(answer: Mapping[str, Any]) -> list[str]:
@@ -182,10 +189,11 @@ def _worth_saying(answer: Mapping[str, Any]) -> list[str]:
 
 
 def line(sent: Sent, deployment: str, now: int) -> str:
-    """`hint ok · 12 open, 3 stale · due 06:00 UTC · http://127.0.0.1:7210 (local)`."""
+    """`hint ok (working) · 12 open, 3 stale · due 06:00 UTC · http://127.0.0.1:7210`."""
     answer, health = sent.answer, shown(str(sent.answer["health"]))
     status = sent.heartbeat.status.lower()
-    parts = [f"{sent.heartbeat.agent} {health}" + (f" ({shown(status)})" if status != health else "")]
+    said = "" if status == health or (status, health) == ("error", "failing") else f" ({shown(status)})"
+    parts = [f"{sent.heartbeat.agent} {health}{said}"]
     if answer.get("healthBefore") == "degraded" and health != "degraded":
         parts.append("was degraded until now")
     if answer["outcome"] == "duplicate":
@@ -193,8 +201,9 @@ def line(sent: Sent, deployment: str, now: int) -> str:
     if answer.get("reason") and health == "degraded":
         parts.append(shown(str(answer["reason"])))
     parts.append(_counts(answer))
-    if answer.get("control") == "paused":
-        parts.append("paused")
+    control = answer.get("control", WATCHED)
+    if control != WATCHED:
+        parts.append(shown(str(control)))
     elif answer.get("dueAt") is not None:
         parts.append(f"due {times.clock(answer['dueAt'], now)}")
     if answer.get("linked") is False:

@@ -12,8 +12,7 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
-# From two of a unit on, the unit below it says nothing that people act upon: "119 min" but "2 h", "47 h" but
-# "2 d".
+# From two of a unit on, the unit below it says nothing that people act upon: "119 min", "2 h", "47 h", "2 d"
 _STEPS = ((2 * DAY_MS, DAY_MS, "d"), (2 * HOUR_MS, HOUR_MS, "h"), (2 * MINUTE_MS, MINUTE_MS, "min"))
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 RELATIVE_UP_TO_MS = 12 * HOUR_MS  # beyond, the hour of the day says more than "in 14 h"

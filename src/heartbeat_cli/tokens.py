@@ -5,6 +5,8 @@ A token is 32 random bytes; a deployment only ever learns its SHA-256. States of
     minted ──store on the deployment (hash)──▶ valid ──revoke──▶ refused as `unauthorized`
        └── save ──▶ tokens.toml (0600, one per address): what `send` and the other commands use
 
+A kept token that the local backend does not accept any more is replaced by `heartbeat local up`.
+
 tokens.toml:   ["https://happy-animal-123.convex.cloud"]
                token = "…"
                scope = "send"
@@ -21,17 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heartbeat_cli.config import read_toml
-from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli.config_files import read_toml
+from heartbeat_cli.errors import Refused, SettingsProblem
+from heartbeat_cli.private_files import alone_in, replace
 
 FILE = "tokens.toml"
 TOKEN_BYTES = 32  # 256 bits: guessing is hopeless, so a fast hash (SHA-256) is enough to store it
 FINGERPRINT_CHARS = 12  # of the hash, hex: names a token without revealing it, as the deployment does
 OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
-PRIVATE = 0o600
+SAVE_WAITS_S = 5.0  # for another that saves: milliseconds, on a slow disk more
 ADMIN = "admin"
 SCOPES = ("send", "read", ADMIN)
 FIRST_TOKEN_FUNCTION = "setup:storeFirstToken"  # noqa: S105 - the name of a function
+# Always the same: a token that is stored again under another name is a conflict, and hosts are renamed
+FIRST_TOKEN_NAME = "first"  # noqa: S105 - the name of a token
 
 RunAdmin = Callable[[str, Mapping[str, Any]], Any]
 """Calls an internal function with the admin key: (path, args) -> its answer."""
@@ -46,6 +51,7 @@ class Token:
 
 
 def path(config_dir: Path) -> Path:
+    """The file that keeps this user's tokens, whether or not there is one."""
     return config_dir / FILE
 
 
@@ -62,6 +68,7 @@ def token_hash(text: str) -> str:
 
 
 def fingerprint(text: str) -> str:
+    """The 12 hex digits that name a token, as `token list` shows them."""
     return token_hash(text)[:FINGERPRINT_CHARS]
 
 
@@ -82,7 +89,10 @@ def stored(config_dir: Path, url: str, warnings: list[str]) -> Token | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("token"), str) or not entry["token"]:
         raise SettingsProblem(f'{file}: ["{url}"] has no token = "…"')
     scope = entry.get("scope")
-    return Token(entry["token"], scope if isinstance(scope, str) else None)
+    if scope is not None and scope not in SCOPES:
+        warnings.append(f"{file}: the scope {scope!r} of {url} is none of {', '.join(SCOPES)}")
+        scope = None
+    return Token(entry["token"], scope)
 
 
 def save(config_dir: Path, url: str, text: str, scope: str | None) -> Path:
@@ -92,33 +102,23 @@ def save(config_dir: Path, url: str, text: str, scope: str | None) -> Path:
     new one. Raises `SettingsProblem` when it cannot be written.
     """
     file = path(config_dir)
-    tables = {name: entry for name, entry in read_toml(file).items() if isinstance(entry, dict)}
-    tables[url] = {"token": text} | ({"scope": scope} if scope else {})
-    lines = ["# Access tokens, one per deployment address. Keep this file to yourself (0600)."]
-    for name, entry in sorted(tables.items()):
-        lines.append(f"\n[{_toml_text(name)}]")
-        lines += [f"{key} = {_toml_text(str(value))}" for key, value in entry.items()]
     try:
         config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(file, ("\n".join(lines) + "\n").encode("utf-8"))
+        with alone_in(config_dir, SAVE_WAITS_S):
+            tables = {name: entry for name, entry in read_toml(file).items() if isinstance(entry, dict)}
+            tables[url] = {"token": text} | ({"scope": scope} if scope else {})
+            replace(file, _toml(tables).encode("utf-8"))
     except OSError as error:
         raise SettingsProblem(f"the token cannot be kept in {file}: {error.strerror}") from None
     return file
 
 
-def write_private(file: Path, data: bytes) -> None:
-    """Replace `file` by `data` in one step, readable by its owner only. Raises OSError."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = ["# Access tokens, one per deployment address. Keep this file to yourself (0600)."]
+    for name, entry in sorted(tables.items()):
+        lines.append(f"\n[{_toml_text(name)}]")
+        lines += [f"{key} = {_toml_text(str(value))}" for key, value in entry.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _toml_text(text: str) -> str:
@@ -136,25 +136,40 @@ def first_token_line(text: str, name: str) -> str:
     return f"npx convex run {FIRST_TOKEN_FUNCTION} '{json.dumps(first_token_args(text, name))}'"
 
 
-def ensure_local_tokens(config_dir: Path, url: str, host: str, run_admin: RunAdmin) -> str:
-    """See to it that this user's token for the local backend exists on both sides; returns its fingerprint.
+@dataclass(frozen=True, slots=True)
+class LocalToken:
+    """The fingerprint of the token kept for the local backend, and of the one it replaced, if any."""
 
-    Safe to call at every start: a token that is stored here is registered there again (the function is
-    idempotent), which also heals a local backend whose data was deleted. A new one is saved only after the
-    backend has stored it.
+    fingerprint: str
+    replaced: str | None = None
+
+
+def ensure_local_token(
+    config_dir: Path, url: str, works: Callable[[str], bool], run_admin: RunAdmin
+) -> LocalToken:
+    """See to it that this user keeps a token that the local backend accepts (`works` asks it about one).
+
+    For every start. One that is kept and not known there (its data was deleted) is stored there again; one
+    that was revoked is replaced, since its holder may make another anyway: the admin key lies in the data
+    folder. A new one is kept only after the backend has stored it.
     """
-    warnings: list[str] = []
-    kept = stored(config_dir, url, warnings)
-    text = kept.text if kept else mint()
-    scope = (kept.scope if kept else None) or "admin"
-    run_admin(FIRST_TOKEN_FUNCTION, first_token_args(text, first_token_name(host), scope))
-    if kept is None:
-        save(config_dir, url, text, "admin")
-    return fingerprint(text)
-
-
-def first_token_name(host: str) -> str:
-    return f"first, {host}"[:100]
+    kept = stored(config_dir, url, [])
+    if kept is not None:
+        if works(kept.text):
+            return LocalToken(fingerprint(kept.text))
+        try:
+            run_admin(
+                FIRST_TOKEN_FUNCTION, first_token_args(kept.text, FIRST_TOKEN_NAME, kept.scope or ADMIN)
+            )
+        except Refused as refused:
+            if refused.code != "conflict":
+                raise
+        else:
+            return LocalToken(fingerprint(kept.text))
+    text = mint()
+    run_admin(FIRST_TOKEN_FUNCTION, first_token_args(text, FIRST_TOKEN_NAME))
+    save(config_dir, url, text, ADMIN)
+    return LocalToken(fingerprint(text), replaced=fingerprint(kept.text) if kept else None)
 
 
 def create_args(

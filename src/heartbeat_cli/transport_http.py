@@ -18,11 +18,10 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from heartbeat_cli import contact
-from heartbeat_cli.answer import Answer, Failure, Kind, Rejection, Value
+from heartbeat_cli.answer import Answer, Args, Failure, Kind, Rejection, Value
 from heartbeat_cli.contact import ANSWER_MARGIN_S
 from heartbeat_cli.deadline import Deadline, Late, within
 from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable
-from heartbeat_cli.proxies import proxy_applies
 
 MAX_ANSWER_BYTES = 64 * 2**20  # Convex's own limit for a value is 16 MiB, and JSON may escape much of it
 MAX_VERSION_CHARS = 100  # a version is a word; a longer one is somebody's web page
@@ -38,29 +37,33 @@ PLAIN_TEXT_THERE = frozenset(
 
 
 class HttpTransport:
-    """Calls functions of one deployment. Usable from any thread, one call at a time."""
+    """Calls functions of one deployment. Usable from any thread, one call at a time.
 
-    def __init__(self, url: str, deadline: Deadline) -> None:
+    `proxied`: through the proxy that the environment names for it.
+    """
+
+    def __init__(self, url: str, deadline: Deadline, *, proxied: bool = False) -> None:
         self._url = url
         self._deadline = deadline
-        self._session = Session(url, proxied=proxy_applies(url))
+        self._session = Session(url, proxied=proxied)
 
-    def call(self, kind: Kind, path: str, args: Mapping[str, Any]) -> Answer:
+    def call(self, kind: Kind, path: str, args: Args) -> Answer:
         """One attempt, never repeated: over HTTP a deployment cannot tell a repetition from a second call.
 
         Raises `Unreachable`.
         """
         self._contact()
         try:
-            return self._post(f"/api/{kind}", path, args, {})
+            return self._post(f"/api/{kind}", path, args(), {})
         except Unreachable as failure:
             if failure.cause not in contact.OUTCOME_UNKNOWN:
                 raise
             raise contact.perhaps_done(failure, kind) from None
 
     def call_as_admin(self, admin_key: str, path: str, args: Mapping[str, Any]) -> Answer:
-        """What any function answers, internal ones too, to the holder of the admin key; raises
-        `Unreachable`.
+        """What any function, also an internal one, answers to the holder of the admin key.
+
+        Raises `Unreachable`.
         """
         self._contact()
         return self._post("/api/function", path, args, {"authorization": f"Convex {admin_key}"})
@@ -71,6 +74,7 @@ class HttpTransport:
         return _version(self._url, self._send("GET", "/version", b"", {}))
 
     def close(self) -> None:
+        """Close the connection, if there is one."""
         self._session.close()
 
     def _contact(self) -> None:
@@ -103,6 +107,7 @@ class Reply:
 
     @property
     def line(self) -> str:
+        """Its status for people, as in `404 Not Found`."""
         return f"{self.status} {self.reason}".strip()
 
     def json(self) -> dict[str, Any]:
@@ -165,15 +170,17 @@ class Session:
         return Reply(response.status_code, response.reason_phrase, "", "")
 
     def version(self, *, timeout_s: float) -> str:
+        """What the deployment states as its version; each single step of asking may take `timeout_s`."""
         return _version(self.url, self.send("GET", "/version", b"", {}, timeout_s=timeout_s))
 
     def close(self) -> None:
+        """Close the connection, if there is one."""
         self._client.close()
 
 
 def _trusted(url: str) -> ssl.SSLContext:
-    """The system's authorities (and SSL_CERT_FILE), which the official client trusts, and certifi's: some
-    systems have none.
+    """Whom to trust: the system's authorities (and SSL_CERT_FILE), as the official client does, and
+    certifi's, because some systems have none.
     """
     if url.startswith("http://"):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; reading the authorities takes 20 ms
@@ -266,9 +273,7 @@ def _origins(error: BaseException) -> list[BaseException]:
 
 
 def _speaks_tls(url: str) -> bool:
-    """Whether the port of `url` completes a TLS handshake; whose certificate it shows does not matter for
-    that.
-    """
+    """Whether the port of `url` completes a TLS handshake, whosever certificate it shows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -5,7 +5,8 @@ ours runs), looks at signals once a second, and can hang when it is dropped. So 
 states, all on the main thread:
 
     idle -> contact      somebody listens at the address (contact.py, at most a third of the deadline)
-    contact -> calling   the alarm is set for deadline - 2 s, standard output is out of the client's reach
+    contact -> calling   the alarm is set for deadline - 2 s (but no sooner than the client would notice it),
+                         standard output is out of the client's reach
     calling -> idle      an answer came: alarm, signal handler and standard output are as they were
     calling -> contact   the client gave up ("channel closed", which it does at random when connections are
                          cut) and plain HTTP finds nothing worse: again with a new client, TRIES in all
@@ -24,12 +25,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from heartbeat_cli import contact
-from heartbeat_cli.answer import Answer, Failure, Kind, Rejection, Value
+from heartbeat_cli.answer import Answer, Args, Failure, Kind, Rejection, Value
 from heartbeat_cli.contact import ANSWER_MARGIN_S
 from heartbeat_cli.deadline import Deadline, Late, within
 from heartbeat_cli.errors import Unreachable
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from convex import ConvexClient
 
 NAMING_S = 2.0  # kept of the deadline for naming the cause; the alarm is noticed up to 1 s late
-LEAST_ALARM_S = 0.05  # a timer of 0 would be none
+LEAST_WAIT_S = 0.95  # the client looks at signals once a second: so long it has whatever the alarm says
+LEAST_TIMER_S = 0.05  # a timer of 0 would be none
 LEAST_CALL_S = 0.5  # less cannot be kept: an alarm is noticed no sooner than 1 s after the call began
 LAST_RESORT_S = 1.0  # after the deadline the kernel ends the process
 TRIES = 3  # of a call whose connection is cut at the wrong moment; the deadline bounds them too
@@ -46,8 +48,7 @@ PAUSE_S = 0.2  # doubled for each try, and jittered: a restart takes that long
 GAVE_UP = "channel closed"  # all that the client says when a connection fails while it takes a call
 STDOUT = 1
 
-# Dropping a client waits for its threads, which may sit in a name look-up for a minute: none is dropped
-# before the process ends.
+# Dropping a client waits for its threads, which may sit in a name look-up for a minute: all are kept
 _kept: list[ConvexClient] = []
 
 
@@ -65,7 +66,7 @@ class WsTransport:
         self._client: ConvexClient | None = None
         self._broken: Unreachable | None = None
 
-    def call(self, kind: Kind, path: str, args: Mapping[str, Any]) -> Answer:
+    def call(self, kind: Kind, path: str, args: Args) -> Answer:
         """What the function answers. Raises `Unreachable`; after that the transport is broken.
 
         The client may run a mutation more than once when connections are cut: it needs an id of its own.
@@ -97,16 +98,17 @@ class WsTransport:
         if self._deadline.left() < LEAST_CALL_S:
             raise contact.no_time(self._url, self._deadline.seconds)
 
-    def _attempt(self, kind: Kind, path: str, args: Mapping[str, Any]) -> Answer:
+    def _attempt(self, kind: Kind, path: str, args: Args) -> Answer:
         from convex import ConvexClient, ConvexError  # noqa: PLC0415 - takes 40 ms
 
+        given = dict(args())
         try:
             with _stdout_out_of_reach(), _alarm(self._deadline):
                 if self._client is None:
                     self._client = ConvexClient(self._url)
                     _kept.append(self._client)
                 run = self._client.query if kind == "query" else self._client.mutation
-                return Value(run(path, dict(args)))
+                return Value(run(path, given))
         except ConvexError as error:
             return Rejection(error.data)
         except _Alarm:
@@ -159,10 +161,9 @@ class _Alarm(BaseException):
 
 @contextlib.contextmanager
 def _alarm(deadline: Deadline) -> Iterator[None]:
-    """Raise `_Alarm` in this block two seconds before the deadline; restore handler and timer afterwards.
+    """Raise `_Alarm` in this block some time before the deadline; restore handler and timer afterwards.
 
-    When it rings, the default action stays armed for the deadline + 1 s instead, for whatever comes after the
-    block.
+    When it rings, the default action stays armed for the deadline + 1 s, for whatever comes afterwards.
     """
     armed = True
 
@@ -170,14 +171,14 @@ def _alarm(deadline: Deadline) -> Iterator[None]:
         if not armed:  # it rang while the block was being left
             return
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, max(LEAST_ALARM_S, deadline.left() + LAST_RESORT_S))
+        signal.setitimer(signal.ITIMER_REAL, max(LEAST_TIMER_S, deadline.left() + LAST_RESORT_S))
         raise _Alarm
 
     # A mask is inherited: under a parent that blocks SIGALRM the deadline would not hold.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     began = time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
-    delay, interval = signal.setitimer(signal.ITIMER_REAL, max(LEAST_ALARM_S, deadline.left() - NAMING_S))
+    delay, interval = signal.setitimer(signal.ITIMER_REAL, max(LEAST_WAIT_S, deadline.left() - NAMING_S))
     try:
         yield
     except _Alarm:
@@ -191,7 +192,7 @@ def _alarm(deadline: Deadline) -> Iterator[None]:
 
 
 def _restore(handler: Any, delay: float, interval: float, began: float) -> None:
-    left = max(LEAST_ALARM_S, delay - (time.monotonic() - began)) if delay else 0.0
+    left = max(LEAST_TIMER_S, delay - (time.monotonic() - began)) if delay else 0.0
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
     signal.setitimer(signal.ITIMER_REAL, left, interval)

@@ -67,7 +67,9 @@ def retire(edge: Edge, names: Agents) -> Answer:
 
 def _control(edge: Edge, names: list[str], control: str, word: str) -> Answer:
     wanted = [agent_name(name) for name in names]
-    connection = edge.connect()
+    connection, now = edge.connect(), edge.now_ms()
+    for name in wanted:  # a name that is not there is told before anything is changed
+        connection.query("queries/getAgent", "request", {"agent": name, "at": now})
     done = [
         connection.mutation("mutations/setAgentControl", "request", {"agent": name, "control": control})
         for name in wanted

@@ -23,11 +23,12 @@ def apply_schedule(
 ) -> Answer:
     """Register the agents of cron-schedule.md: shows what changes, asks, does it."""
     settings = edge.settings
-    parsed = schedule.parse(schedule.read(settings.schedule_path))
+    page = settings.schedule_path
+    parsed = schedule.load(page)
     for warning in parsed.warnings:
-        output.say(f"heartbeat: {settings.schedule_path}, {output.shown(warning)}")
+        output.say(f"heartbeat: {page}, {output.shown(warning)}")
     source = apply.source(settings.host, settings.home)
-    planned = apply.submit(edge.connect(), parsed.rows, source, dry_run=True)
+    planned = apply.submit(edge.connect(), parsed.rows, page, source, dry_run=True)
     lines = apply.lines(planned, parsed.rows, edge.now_ms())
     if dry_run or not planned.changed:
         done = "nothing was written (dry run)" if planned.changed else "nothing to change"
@@ -36,7 +37,7 @@ def apply_schedule(
         _ask(edge, lines)
         lines = []
     # A person may have thought for longer than the first deadline: the second half has its own
-    applied = apply.submit(edge.connect(), parsed.rows, source, dry_run=False)
+    applied = apply.submit(edge.connect(), parsed.rows, page, source, dry_run=False)
     count = len(applied.changed)
     return _answer(
         "applied",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from heartbeat_cli import config, tokens
+from heartbeat_cli import tokens
 from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.config_files import CONFIG_KEYS
 from heartbeat_cli.output import Answer, Table
 
 app = typer.Typer(**PLAIN)
@@ -37,14 +38,14 @@ def show(edge: Edge) -> Answer:
     table = Table(("setting", "value", "from"))
     table.rows += [(name, value or "-", settings.sources[name]) for name, value in values.items()]
     lines: list[str | Table] = [Table(("", ""), list(places.items()), last_lines=9)]
-    problem = settings.url_problem
-    if problem is not None:
-        lines += ["", f"no deployment: {problem}", *([f"  {problem.hint}"] if problem.hint else [])]
+    for what, problem in (("deployment", settings.url_problem), ("token", settings.token_problem)):
+        if problem is not None:
+            lines += ["", f"no {what}: {problem}", *([f"  {problem.hint}"] if problem.hint else [])]
     told = values | {"url": settings.url}
     data = {
         "settings": {name: {"value": value, "from": settings.sources[name]} for name, value in told.items()},
         "files": places,
-        "known": list(config.CONFIG_KEYS),
+        "known": list(CONFIG_KEYS),
     }
     edge.invocation.deployment = settings.url
     return Answer(data, [table, "", *lines])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
-from heartbeat_cli import crontab, output, schedule
-from heartbeat_cli.command import PLAIN, Edge, register
-from heartbeat_cli.config import Settings
+from heartbeat_cli import crontab, output, schedule, tokens
+from heartbeat_cli.command import PLAIN, WHICH_DEPLOYMENT, Edge, register
+from heartbeat_cli.config import TOKEN_VARIABLE, Settings
 from heartbeat_cli.errors import SettingsProblem
 from heartbeat_cli.output import Answer
 
@@ -20,13 +18,13 @@ def group() -> None:
     """A group although it has one command yet: without a callback Typer would fold the two."""
 
 
-@register(app, "cron print")
+@register(app, "cron print", WHICH_DEPLOYMENT)
 def print_lines(edge: Edge) -> Answer:
     """The crontab lines of the schedule, to paste into crontab -e."""
     settings = edge.settings
-    parsed = schedule.parse(schedule.read(settings.schedule_path))
+    rows = schedule.load(settings.schedule_path).rows
     host = _host(settings)
-    found = crontab.entries(parsed.rows, host)
+    found = crontab.entries(rows, host)
     try:
         # Cron's shell opens the log before it runs anything: without the folder no line would ever run
         host.log_dir.mkdir(parents=True, exist_ok=True)
@@ -37,12 +35,9 @@ def print_lines(edge: Edge) -> Answer:
             output.say(
                 f"heartbeat: {entry.row.agent} (line {entry.row.line}) is {output.shown(entry.warning)}"
             )
-    if settings.token_source == "HEARTBEAT_TOKEN":  # noqa: S105 - a variable's name
-        output.say(
-            "heartbeat: the token is from HEARTBEAT_TOKEN, which cron will not have: heartbeat token save"
-        )
+    _warn_of_token(settings)
     lines = crontab.block(found, host)
-    rows = [
+    told = [
         {
             "agent": entry.row.agent,
             "line": entry.row.line,
@@ -51,7 +46,18 @@ def print_lines(edge: Edge) -> Answer:
         }
         for entry in found
     ]
-    return Answer({"entries": rows, "block": lines}, [output.shown(line) for line in lines])
+    return Answer({"entries": told, "block": lines}, [output.shown(line) for line in lines])
+
+
+def _warn_of_token(settings: Settings) -> None:
+    """A secret goes into no crontab: say what cron is to use instead of this shell's."""
+    if settings.token_source != TOKEN_VARIABLE or settings.url is None:
+        return
+    output.say(f"heartbeat: the token is from {TOKEN_VARIABLE}, which cron will not have;")
+    if tokens.stored(settings.config_dir, settings.url, []) is not None:
+        output.say(f"  cron uses the one kept in {tokens.path(settings.config_dir)}")
+    else:
+        output.say(f"  keep it: printenv {TOKEN_VARIABLE} | heartbeat token save --url {settings.url}")
 
 
 def _host(settings: Settings) -> crontab.Host:
@@ -61,19 +67,5 @@ def _host(settings: Settings) -> crontab.Host:
         home=settings.home,
         log_dir=settings.log_path.parent,
         zone=crontab.system_zone(),
-        variables=_variables(settings),
+        variables=settings.variables(),
     )
-
-
-def _variables(settings: Settings) -> list[tuple[str, str]]:
-    """What the settings of this shell owe to its environment, and cron's environment would not give."""
-    variables = []
-    for name, folder, default in (
-        ("XDG_CONFIG_HOME", settings.config_dir, ".config"),
-        ("XDG_DATA_HOME", settings.data_dir, ".local/share"),
-    ):
-        if folder.parent != Path.home() / default:
-            variables.append((name, str(folder.parent)))
-    if settings.url and settings.url_source.partition(" ")[0] in {"--url", "HEARTBEAT_URL", "CONVEX_URL"}:
-        variables.append(("HEARTBEAT_URL", "local" if settings.is_local else settings.url))
-    return variables

@@ -15,6 +15,8 @@ from heartbeat_cli.output import Answer, Table
 
 CHECK_FAILED = 3  # exit code of --check; apart from every failure of the program itself
 
+LAST_KNOWN = ("asOf", "agents", "totals")  # of an answer: what the JSON of its failure tells all the same
+
 app = typer.Typer(**PLAIN)
 
 
@@ -35,11 +37,14 @@ def show(
     wanted = _wanted(health)
     try:
         found = fleet.fetch(edge.connect(), edge.now_ms)
-    except Unreachable:
+    except Unreachable as unreachable:
         known = fleet.last_known(edge.settings.data_dir, edge.settings.deployment())
-        if known is not None and not edge.json:
+        if known is not None:
             age = times.ago(known.as_of, edge.now_ms())
-            edge.show(_answer(edge, known, wanted, f"as of {age}: the deployment cannot be reached now"))
+            answer = _answer(edge, known, wanted, f"as of {age}: the deployment cannot be reached now")
+            unreachable.details["lastKnown"] = {name: answer.data[name] for name in LAST_KNOWN}
+            if not edge.json:
+                edge.show(answer)
         raise
     fleet.keep(found, edge.settings.data_dir, edge.settings.deployment())
     answer = _answer(edge, found, wanted, None)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from heartbeat_cli import functions, output
-from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.command import NONE, PLAIN, Edge, register
 from heartbeat_cli.output import Answer
 
 app = typer.Typer(**PLAIN)
@@ -20,7 +20,7 @@ def group() -> None:
     """A group although it has one command: without a callback Typer would fold the two."""
 
 
-@register(app, "functions foreign")
+@register(app, "functions foreign", NONE)
 def foreign(
     edge: Edge, app_dir: Annotated[Path, typer.Argument(help="The convex/ folder that is to be pushed.")]
 ) -> Answer:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from heartbeat_cli import local, output, times, tokens
-from heartbeat_cli.client import Deadline, run_admin
-from heartbeat_cli.command import PLAIN, Edge, register
-from heartbeat_cli.errors import Unreachable, UsageProblem
+from heartbeat_cli.client import UNAUTHORIZED, Connection, Deadline, run_admin
+from heartbeat_cli.command import NONE, PLAIN, WHICH_HOME, Edge, register
+from heartbeat_cli.errors import Refused, Unreachable, UsageProblem
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.output import Answer, shown
 
@@ -22,9 +23,10 @@ app = typer.Typer(**PLAIN)
 LINES_DEFAULT = 50  # of the log: a screenful
 CHECK_FAILED = 3  # as every --check of this program
 KB = 1_000  # bytes, as disks are sold
+CHEAPEST = "queries/getMonitorStatus"  # every token may call it, whatever its scope; it reads one row
 
 
-@register(app, "local up")
+@register(app, "local up", NONE)
 def up(
     edge: Edge,
     port: Annotated[
@@ -37,14 +39,15 @@ def up(
     ] = None,
 ) -> Answer:
     """Start the local backend, or restart one whose code has changed. When it returns, it is ready."""
-    instance = _instance(edge)
-    fingerprint: list[str] = []
+    made: list[tokens.LocalToken] = []
+    wish = local.Wish(port, functions)
+    with _instance(edge) as instance:
 
-    def greet(brought: local.BroughtUp) -> None:
-        edge.speaks_to(brought.record.url, f"{brought.record.url} (local)")
-        fingerprint.extend(_first_token(edge, instance, brought))
+        def greet(brought: local.BroughtUp) -> None:
+            edge.speaks_to(brought.record.url, f"{brought.record.url} (local)")
+            made.extend(_first_token(edge, instance, brought.record.url))
 
-    brought = local.up(instance, local.Wish(port, functions), os.environ, edge.now_ms, greet)
+        brought = local.up(instance, wish, edge.settings.inherited, edge.now_ms, greet)
     record = brought.record
     because = f", because {' and '.join(brought.reasons)}" if brought.reasons else ""
     data = {
@@ -54,16 +57,18 @@ def up(
         "siteUrl": record.siteUrl,
         "pid": record.pid,
         "startedAt": record.startedAt,
-        "token": fingerprint[0] if fingerprint else None,
+        "token": made[0].fingerprint if made else None,
+        "replacedToken": made[0].replaced if made else None,
     }
     line = f"the local backend is {brought.outcome}{because}: {record.url} (process {record.pid})"
     return Answer(data, [shown(line)], says_deployment=True)
 
 
-@register(app, "local down")
+@register(app, "local down", NONE)
 def down(edge: Edge) -> Answer:
     """Stop the local backend. Its data stays."""
-    done = local.down(_instance(edge))
+    with _instance(edge) as instance:
+        done = local.down(instance)
     if done.pid is None:
         return Answer({"stopped": None, "killed": False}, ["the local backend is not running"])
     how = " was killed: it did not stop when asked" if done.killed else " has stopped"
@@ -72,7 +77,7 @@ def down(edge: Edge) -> Answer:
     )
 
 
-@register(app, "local status")
+@register(app, "local status", NONE)
 def status(
     edge: Edge,
     check: Annotated[
@@ -80,7 +85,8 @@ def status(
     ] = False,
 ) -> Answer:
     """Say whether the local backend runs, where, since when, and with which code."""
-    found = local.status(_instance(edge))
+    with _instance(edge) as instance:
+        found = local.status(instance)
     data: dict[str, Any] = {
         "state": found.state,
         "answers": found.answers,
@@ -102,78 +108,88 @@ def status(
     )
 
 
-@register(app, "local logs")
+@register(app, "local logs", NONE)
 def logs(
     edge: Edge,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many.")] = LINES_DEFAULT,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
 ) -> Answer:
     """Show the end of what the local backend wrote."""
-    log = _instance(edge).log
-    if follow:
-        if edge.json:
-            raise UsageProblem("--follow never ends, and --json is one object", hint="Leave one of them out.")
-        for line in log.follow(lines):
-            print(shown(line), flush=True)
-    found = log.lines(lines)
+    if follow and edge.json:
+        raise UsageProblem("--follow never ends, and --json is one object", hint="Leave one of them out.")
+    with _instance(edge) as instance:
+        log = instance.log
+        for line in log.follow(lines) if follow else ():
+            if not output.tell(shown(line)):
+                return Answer({})
+        found = log.lines(lines)
     return Answer({"file": str(log.path), "lines": found}, [shown(line) for line in found])
 
 
-@register(app, "local guide")
+@register(app, "local guide", WHICH_HOME)
 def guide(edge: Edge) -> Answer:
     """Say what to try with the local backend, where everything lies, and how to be rid of it."""
-    settings, instance, me = edge.settings, _instance(edge), shlex.quote(sys.argv[0])
+    settings, me = edge.settings, shlex.quote(sys.argv[0])
+    folder = Instance(settings.data_dir).folder
     places = {
         "schedule": str(settings.schedule_path),
         "log": str(settings.log_path),
-        "data": str(instance.folder),
+        "data": str(folder),
         "token": str(tokens.path(settings.config_dir)),
     }
     commands = {
         "look": f"{me} dashboard",
-        "report": f'{me} send torv --status working --summary "reading the plan"',
+        "report": f'{me} send torv --summary "the plan is reviewed"',
         "one agent": f"{me} agents show hint",
         "cron lines": f"{me} cron print",
         "stop": f"{me} local down",
-        "delete": f"{me} local down && rm -r {shlex.quote(str(instance.folder))}",
+        "then delete": f"rm -r {shlex.quote(str(folder))}",
     }
     lines = [
         "",
-        "Try next (with --url local where HEARTBEAT_URL or CONVEX_URL name another deployment):",
-        *(f"  {name:<11} {command}" for name, command in commands.items()),
+        "Try next (with --url local if HEARTBEAT_URL or CONVEX_URL is set otherwise):",
+        *(f"  {name:<12} {command}" for name, command in commands.items()),
         "Where things are:",
-        *(f"  {name:<11} {place}" for name, place in places.items()),
+        *(f"  {name:<12} {place}" for name, place in places.items()),
     ]
     return Answer({"try": commands, "files": places}, [shown(line) for line in lines], says_deployment=True)
 
 
-def _instance(edge: Edge) -> Instance:
-    return Instance(edge.settings.data_dir)
+@contextmanager
+def _instance(edge: Edge) -> Iterator[Instance]:
+    instance = Instance(edge.settings.data_dir)
+    with instance.usable():
+        yield instance
 
 
-def _first_token(edge: Edge, instance: Instance, brought: local.BroughtUp) -> list[str]:
-    """See to it that this user has a token there; its fingerprint, or nothing where there is nothing to
-    do.
-    """
-    config_dir, url = edge.settings.config_dir, brought.record.url
-    if brought.outcome == "already running" and tokens.stored(config_dir, url, []) is not None:
-        return []
+def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalToken]:
+    """See to it that this user has a token there that works; nothing where the functions know no tokens."""
     admin_key = instance.admin_key.read_text(encoding="utf-8").splitlines()[0]
     deadline = Deadline(edge.settings.deadline_s)
+
+    def works(token: str) -> bool:
+        try:
+            Connection(url, token, deadline=deadline, transport="http").query(CHEAPEST, "request", {})
+        except Refused as refused:
+            if refused.code != UNAUTHORIZED:
+                raise
+            return False
+        return True
+
+    def admin(path: str, args: Mapping[str, Any]) -> Any:
+        return run_admin(url, admin_key, path, args, deadline)
+
     try:
-        return [
-            tokens.ensure_local_tokens(
-                config_dir,
-                url,
-                edge.settings.host,
-                lambda path, args: run_admin(url, admin_key, path, args, deadline),
-            )
-        ]
+        token = tokens.ensure_local_token(edge.settings.config_dir, url, works, admin)
     except Unreachable as problem:
         if problem.cause != "function_missing":
             raise
         output.say(f"heartbeat: no token was made: these functions have no {tokens.FIRST_TOKEN_FUNCTION}")
         return []
+    if token.replaced is not None:
+        output.say(f"heartbeat: the token {token.replaced}, which was kept for it, is not valid any more;")
+        output.say(f"  {token.fingerprint} is kept in its place in {tokens.path(edge.settings.config_dir)}")
+    return [token]
 
 
 def _told(found: local.LocalStatus, now: int) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from io import BufferedReader
+from typing import Annotated, cast
 
 import typer
 
 from heartbeat_cli import output, send
 from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.deadline import Late, within
 from heartbeat_cli.errors import UsageProblem
 from heartbeat_cli.output import Answer
 
@@ -57,13 +59,15 @@ def send_heartbeat(  # noqa: PLR0913 - its options
     """Report that AGENT ran."""
     if summary == "-" and error == "-":
         raise UsageProblem("standard input can be the summary or the error, not both")
+    if "-" in (summary, error):
+        text = _standard_input(edge.settings.deadline_s)
+        summary, error = (text if given == "-" else given for given in (summary, error))
     report = send.Report(
-        agent, status, _text(summary), _text(error), result, open_tasks=open_tasks, stale_tasks=stale_tasks
+        agent, status, summary, error, result, open_tasks=open_tasks, stale_tasks=stale_tasks
     )
     sent = send.send(report, edge.settings, edge.connect, edge.now_ms)
     for note in sent.notes:
         output.say(f"heartbeat: {output.shown(note)}")
-    deployment = edge.settings.shown_deployment() or ""
     return Answer(
         {
             "heartbeatId": sent.heartbeat.heartbeat_id,
@@ -71,12 +75,27 @@ def send_heartbeat(  # noqa: PLR0913 - its options
             "elapsedMs": sent.elapsed_ms,
             "notes": list(sent.notes),
         },
-        lines=[] if quiet else [send.line(sent, deployment, edge.now_ms())],
+        lines=[] if quiet else [send.line(sent, edge.settings.deployment(), edge.now_ms())],
         says_deployment=True,
     )
 
 
-def _text(given: str | None) -> str | None:
-    if given != "-":
-        return given
-    return sys.stdin.buffer.read(STDIN_LIMIT).decode("utf-8", errors="replace")
+def _standard_input(seconds: float) -> str:
+    """What is piped to us, at most what came within `seconds`: a heartbeat does not wait for a comment."""
+    parts: list[bytes] = []
+    stream = cast(BufferedReader, sys.stdin.buffer)
+
+    def read() -> None:
+        while sum(map(len, parts)) < STDIN_LIMIT and (part := stream.read1(STDIN_LIMIT)):
+            parts.append(part)
+
+    if sys.stdin.isatty():
+        read()
+    else:
+        try:
+            within(seconds, read)
+        except Late:
+            output.say(
+                f"heartbeat: standard input had not ended after {seconds:g} s: what came until then was taken"
+            )
+    return b"".join(parts)[:STDIN_LIMIT].decode("utf-8", errors="replace")

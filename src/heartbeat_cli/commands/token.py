@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from heartbeat_cli import output, times, tokens
-from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.client import UNAUTHORIZED
+from heartbeat_cli.command import PLAIN, WHICH_DEPLOYMENT, Edge, register
 from heartbeat_cli.errors import Refused, SettingsProblem, UsageProblem
 from heartbeat_cli.heartbeat import agent_name
 from heartbeat_cli.output import Answer, Table
@@ -42,6 +43,8 @@ def create(  # noqa: PLR0913 - its options
     settings = edge.settings
     url = settings.deployment()
     if settings.token is None:
+        if settings.token_problem is not None:
+            raise settings.token_problem
         if scope == "admin" and not only:
             return _first(edge, url, name)
         raise SettingsProblem(
@@ -58,7 +61,7 @@ def create(  # noqa: PLR0913 - its options
     try:
         made = edge.connect().mutation("mutations/createToken", "request", body)
     except Refused as refused:
-        if refused.code == "unauthorized" and settings.token_scope == tokens.ADMIN:
+        if refused.code == UNAUTHORIZED and settings.token_scope == tokens.ADMIN:
             line = tokens.first_token_line(settings.token, name)
             refused.hint = f"if the kept token is the first and was not stored there yet: {line}"
         raise
@@ -122,7 +125,7 @@ def revoke(
     return Answer(done, [f"token {done['fingerprint']} is revoked"])
 
 
-@register(app, "token save")
+@register(app, "token save", WHICH_DEPLOYMENT)
 def save_token(
     edge: Edge,
     scope: Annotated[
