@@ -2,7 +2,7 @@
  * Calling functions by name from outside: who may call what, and the sentences for those who may not
  * (crates/udf/src/validation.rs). Used by HTTP, the WebSocket protocol and actions alike.
  */
-import { canonicalPath } from "./functions.ts";
+import { canonicalPath, SYSTEM_PREFIX } from "./functions.ts";
 import type { Host } from "./host.ts";
 import type { ActionCall, Call, FunctionKind, Outcome, RequestInfo } from "./messages.ts";
 
@@ -26,10 +26,7 @@ export function resolveFunction(
   const canonical = canonicalPath(path);
   const known = host.functions.get(canonical);
   if (known === undefined || (known.internal && !caller.admin)) {
-    return {
-      ok: false,
-      message: `Could not find public function for '${canonical}'. Did you forget to deploy it?`,
-    };
+    return { ok: false, message: missing(canonical, caller) };
   }
   if (kind !== null && known.kind !== kind) {
     const message = `Trying to execute ${canonical} as ${NAMES[kind]}, but it is defined as ${NAMES[known.kind]}.`;
@@ -38,12 +35,19 @@ export function resolveFunction(
   return { kind: known.kind, path: canonical };
 }
 
+function missing(path: string, caller: Caller): string {
+  if (!caller.admin) return `Could not find public function for '${path}'. Did you forget to deploy it?`;
+  if (path.startsWith(SYSTEM_PREFIX)) return `The system query ${path} is not supported by this backend.`;
+  // at these words `convex run` lists what there is
+  return `Could not find function for '${path}'. Did you forget to run \`npx convex dev\`?`;
+}
+
 /** Runs a resolved call to its end. */
 export async function runCall(host: Host, kind: FunctionKind, call: Call): Promise<Outcome> {
   switch (kind) {
     case "query": {
-      const { outcomes } = await host.queries([{ call, journal: null, watch: null }]);
-      return outcomes[0] as Outcome;
+      const [outcome] = await host.queries([{ call, journal: null, watch: null }]);
+      return outcome as Outcome;
     }
     case "mutation":
       return (await host.mutation({ type: "mutation", call })).outcome;
@@ -61,6 +65,33 @@ export async function callFunction(
   if ("ok" in found) return found;
   const call: Call = { path: found.path, args: request.args, info: request.info, scheduledId: null };
   return runCall(host, found.kind, call);
+}
+
+/** Looks queries up and runs them, all on one snapshot. @param asked `args` is JSON text of the argument array. */
+export async function runQueries(
+  host: Host,
+  asked: { path: string; args: string; caller: Caller; info: RequestInfo }[],
+): Promise<Outcome[]> {
+  const found = asked.map(({ path, caller }) => resolveFunction(host, path, "query", caller));
+  const runs = asked.flatMap(({ args, info }, position) => {
+    const target = found[position] as (typeof found)[number];
+    if ("ok" in target) return [];
+    return [{ call: { path: target.path, args, info, scheduledId: null }, journal: null, watch: null }];
+  });
+  const outcomes = await host.queries(runs);
+  return found.map((target) => ("ok" in target ? target : (outcomes.shift() as Outcome)));
+}
+
+/** Looks a query up and runs it on a snapshot; null when that is not kept any more. @param args JSON text of the argument array. */
+export async function runQueryAt(
+  host: Host,
+  ts: bigint,
+  { path, args, caller, info }: { path: string; args: string; caller: Caller; info: RequestInfo },
+): Promise<Outcome | null> {
+  const found = resolveFunction(host, path, "query", caller);
+  if ("ok" in found) return found;
+  const call: Call = { path: found.path, args, info, scheduledId: null };
+  return host.queryAt({ call, journal: null, watch: null }, ts);
 }
 
 /** What a running action asked for. Actions may call internal functions. */

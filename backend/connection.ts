@@ -20,6 +20,10 @@ const MAX_BUFFERED_BYTES = 64 * 1024 * 1024;
 /** How far ahead of our clock a client's last timestamp may be, ns (a day): clocks are set back by hours, not by years. */
 const MAX_AHEAD_NS = 86_400_000_000_000n;
 const NS_PER_MS = 1_000_000n;
+/** A result of this length is encoded once for all who get it; of a shorter one, a copy each is cheaper than a frame. */
+const MIN_SHARED_LENGTH = 16_384;
+/** Rounds of an update in which only stale queries run. */
+const MAX_SINGLE_ROUNDS = 2;
 const TRY_AGAIN_LATER = 1013;
 const PROTOCOL_ERROR = 1002;
 
@@ -59,15 +63,17 @@ export class Connection {
     this.#info = info;
   }
 
-  /** Sends a message given as JSON text. */
-  send(text: string): void {
+  /** Sends a message given as JSON text, in pieces that make one text frame each. */
+  send(...pieces: (string | Buffer)[]): void {
     if (this.#closed) return;
     if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) {
       this.close(TRY_AGAIN_LATER, "TooSlow");
       return;
     }
     this.sentAt = Date.now();
-    this.#socket.send(text);
+    pieces.forEach((piece, position) => {
+      this.#socket.send(piece, { binary: false, fin: position === pieces.length - 1 });
+    });
   }
 
   /** Closes the socket, and leaves all subscriptions. */
@@ -293,13 +299,11 @@ export class Connection {
     // what arrives in this turn of the loop belongs into the same Transition
     await Promise.resolve();
     this.#urgent = false;
-    for (
-      let watches = this.#stale();
-      watches.length > 0;
-      watches = this.#stale().length > 0 ? this.#all() : []
-    ) {
-      // one that was touched while the others ran: from the second round on all run together, and are fresh together
-      await this.#shared.watches.refresh(watches);
+    const touched = new Set<Watch>();
+    for (let round = 0, stale = this.#stale(); stale.length > 0; round++, stale = this.#stale()) {
+      for (const watch of stale) touched.add(watch);
+      // under many writes one is touched while another runs, again and again: run together, they are fresh together
+      await this.#shared.watches.refresh(round < MAX_SINGLE_ROUNDS ? stale : [...touched]);
       if (this.#closed) return;
     }
     this.#updating = false;
@@ -307,33 +311,38 @@ export class Connection {
     if (this.#urgent || this.#stale().length > 0) this.#schedule();
   }
 
-  #all(): Watch[] {
-    return [...this.#subscriptions.values()].map(({ watch }) => watch);
-  }
-
   #stale(): Watch[] {
-    return this.#all().filter((watch) => watch.dirty);
+    return [...this.#subscriptions.values()].map(({ watch }) => watch).filter((watch) => watch.dirty);
   }
 
   /** Sends the Transition to the latest timestamp, unless there is nothing to tell. All queries are fresh. */
   #transition(): void {
-    const modifications = this.#removed.map((queryId) => `{"type":"QueryRemoved","queryId":${queryId}}`);
-    for (const [queryId, subscription] of this.#subscriptions) {
-      const { watch } = subscription;
-      if (subscription.sent === watch.version) continue;
-      subscription.sent = watch.version;
-      modifications.push(`{"type":"${watch.type}","queryId":${queryId},${watch.text}`);
-    }
-    if (!this.#owed && modifications.length === 0) return;
-    this.#owed = false;
-    this.#removed = [];
+    const changed = [...this.#subscriptions].filter(([, { watch, sent }]) => sent !== watch.version);
+    if (!this.#owed && changed.length === 0 && this.#removed.length === 0) return;
     const start = versionText(this.#known);
     const { ts } = this.#shared.host;
     this.#known = { ...this.#next, ts: ts > this.#known.ts ? ts : this.#known.ts };
     const end = versionText(this.#known);
-    this.send(
-      `{"type":"Transition","startVersion":${start},"endVersion":${end},"modifications":[${modifications.join(",")}]}`,
-    );
+    const pieces: (string | Buffer)[] = [];
+    const removals = this.#removed.map((queryId) => `{"type":"QueryRemoved","queryId":${queryId}}`);
+    let text = `{"type":"Transition","startVersion":${start},"endVersion":${end},"modifications":[${removals.join(",")}`;
+    let comma = removals.length > 0 ? "," : "";
+    for (const [queryId, subscription] of changed) {
+      const { watch } = subscription;
+      subscription.sent = watch.version;
+      text += `${comma}{"type":"${watch.type}","queryId":${queryId},`;
+      comma = ",";
+      if (watch.text.length < MIN_SHARED_LENGTH) {
+        text += watch.text;
+      } else {
+        watch.bytes ??= Buffer.from(watch.text);
+        pieces.push(text, watch.bytes);
+        text = "";
+      }
+    }
+    this.#owed = false;
+    this.#removed = [];
+    this.send(...pieces, `${text}]}`);
   }
 }
 

@@ -3,7 +3,7 @@
  * the timer and the order: mutations go through the ordinary queue, actions are claimed first.
  */
 import type { Host } from "./host.ts";
-import type { Call, DueDuty, Housekeeping, Outcome } from "./messages.ts";
+import type { Call, DueDuty, Duty, Housekeeping, Outcome } from "./messages.ts";
 
 /** Longest sleep, ms: a wall clock that was set is noticed within this. */
 const MAX_SLEEP_MS = 30_000;
@@ -25,8 +25,9 @@ export class Duties {
     this.#host = host;
   }
 
-  /** Starts pruning; duties start by `wakeAt`. */
+  /** Starts pruning, at once too: a backend that is stopped every night must not grow; duties start by `wakeAt`. */
   start(): void {
+    void this.#prune();
     this.#pruner = setInterval(() => void this.#prune(), PRUNE_EVERY_MS).unref();
   }
 
@@ -94,11 +95,18 @@ export class Duties {
     const outcome = await this.#host.action(call);
     this.#report(due, outcome);
     if (cron === null) {
-      await this.#house({ type: "finish", duty: due.duty, error: outcome.ok ? null : outcome.message });
+      await this.#finish(due.duty, outcome.ok ? null : outcome.message);
       return;
     }
     this.#runningCrons.delete(cron);
     void this.#pump();
+  }
+
+  /** Writes down how an action ended, however long the disk stays full. */
+  async #finish(duty: Duty, error: string | null): Promise<void> {
+    while (!this.#stopped && !(await this.#house({ type: "finish", duty, error })).ok) {
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref());
+    }
   }
 
   #report(due: DueDuty, outcome: Outcome): void {

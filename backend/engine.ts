@@ -8,6 +8,7 @@ import type { App, Definition } from "./functions.ts";
 import {
   cancelJob,
   dueJobs,
+  failedState,
   failInterrupted,
   jobState,
   moveJob,
@@ -28,9 +29,11 @@ import type {
 import type { ReadSet } from "./reads.ts";
 import { describeError, invoke, newRun, settle } from "./runtime.ts";
 import { applySchema, type DocumentChecks } from "./schema.ts";
+import { Snapshots } from "./snapshots.ts";
 import { Store } from "./store.ts";
 import { name as kindName, pathOf } from "./syscalls.ts";
 import { Transaction, type World } from "./transaction.ts";
+import { inTransaction } from "./upgrade.ts";
 import type { JsonObject } from "./values.ts";
 
 /** How long the answer to a client's mutation is kept for a repeated request, as on Convex. */
@@ -43,6 +46,7 @@ const NOTHING: Outcome = { ok: true, value: "null" };
 /** Tells the watchdog what runs: its place in the message, or null when nothing does. */
 export type Progress = (position: number | null) => void;
 
+type Prepared = Extract<FromWorker, { type: "prepared" }>;
 type BatchAnswer = Extract<FromWorker, { type: "batch" }>;
 
 /** A failure of ours, as an outcome. */
@@ -53,7 +57,10 @@ function systemFailure(error: unknown): Outcome {
 /** The engine of one data folder and one app. */
 export class Engine {
   readonly store: Store;
+  readonly snapshots: Snapshots;
   readonly clock: Clock;
+  /** The timestamp of the last commit that was in the file when it was opened. */
+  readonly storedTs: bigint;
   readonly #now: () => number;
   readonly #progress: Progress;
   #app: App | null = null;
@@ -66,8 +73,9 @@ export class Engine {
   /** @param now the wall clock, ms since the epoch. */
   constructor(file: string, now: () => number, progress: Progress) {
     this.store = new Store(file);
-    const ts = BigInt((this.store.meta("ts") as string | undefined) ?? "0");
-    this.clock = new Clock(ts, this.store.lastSequence());
+    this.snapshots = new Snapshots(file);
+    this.storedTs = BigInt((this.store.meta("ts") as string | undefined) ?? "0");
+    this.clock = new Clock(this.storedTs, this.store.lastSequence());
     this.#now = now;
     this.#progress = progress;
     this.#world = {
@@ -82,16 +90,21 @@ export class Engine {
     return this.#app;
   }
 
-  /** Takes the app up: schema, crons, and what the last process left unfinished. @throws Error when the data does not fit. */
-  start(app: App): void {
+  /**
+   * Takes the app up: schema, crons, and what the last process left unfinished.
+   *
+   * @param replaces whether a worker of this process was lost, so that the main thread ends what it left.
+   * @throws Error when the data does not fit.
+   */
+  start(app: App, replaces: boolean): void {
     this.#app = app;
-    this.#checks = applySchema(this.store, app.schema);
     const now = this.#now();
-    this.store.db.exec("BEGIN IMMEDIATE");
-    const tx = new Transaction(this.#world, true, now, this.clock.nextTs(now));
-    applyCrons(this.store, app, now);
-    failInterrupted(tx);
-    this.store.db.exec("COMMIT");
+    inTransaction(this.store.db, () => {
+      this.#checks = applySchema(this.store, app.schema);
+      applyCrons(this.store, app, now);
+      const tx = new Transaction(this.#world, true, now, this.clock.nextTs(now));
+      if (!replaces) failInterrupted(tx);
+    });
   }
 
   /** When the next duty falls due, ms since the epoch. */
@@ -115,11 +128,18 @@ export class Engine {
   }
 
   /**
-   * Runs mutations as one commit. When it returns, they are on disk, and may be answered.
-   * Does not throw: a commit that fails is every mutation's failure.
+   * Runs mutations as one commit. When it returns, they are on disk, and may be answered; a commit that fails is every
+   * mutation's failure.
+   *
+   * @param prepare is told the outcomes just before the commit, so that they are known even when this thread is
+   *   lost while it commits.
    */
-  async runBatch(id: number, tasks: MutationTask[]): Promise<BatchAnswer> {
-    const outcomes: BatchAnswer["outcomes"] = [];
+  async runBatch(
+    id: number,
+    tasks: MutationTask[],
+    prepare: (prepared: Prepared) => void,
+  ): Promise<BatchAnswer> {
+    const outcomes: Prepared["outcomes"] = [];
     const transactions: Transaction[] = [];
     const { db } = this.store;
     try {
@@ -131,35 +151,45 @@ export class Engine {
         this.#progress(position);
         const outcome = await this.#runTask(tx, task);
         this.#progress(null);
+        if (tx.failure !== null) throw tx.failure;
         // a full disk makes SQLite roll the whole transaction back by itself
-        if (!db.isTransaction) throw new Error(outcome.ok ? "the transaction was lost" : outcome.message);
+        if (!db.isTransaction) throw new Error("SQLite has rolled the transaction back");
         outcomes.push(outcome);
       }
-      this.store.setMeta("ts", String(this.clock.ts));
+      const { ts } = this.clock;
+      this.store.setMeta("ts", String(ts));
+      prepare({ type: "prepared", id, outcomes, ts });
       db.exec("COMMIT");
     } catch (error) {
       this.#progress(null);
       if (db.isTransaction) db.exec("ROLLBACK");
       for (const tx of transactions) tx.forgetTables();
-      const outcome = systemFailure(error);
-      return {
-        type: "batch",
-        id,
-        outcomes: tasks.map(() => ({ outcome, ts: this.clock.ts })),
-        ts: this.clock.ts,
-        touched: [],
-        nextDue: this.nextDue(),
-      };
+      const failure = systemFailure(error);
+      return { type: "batch", id, failure, ts: this.clock.ts, touched: [], nextDue: this.nextDue() };
     }
     const touched = this.#touched(transactions);
-    return { type: "batch", id, outcomes, ts: this.clock.ts, touched, nextDue: this.nextDue() };
+    return { type: "batch", id, failure: null, ts: this.clock.ts, touched, nextDue: this.nextDue() };
   }
 
-  /** Runs queries on what is committed, all on one snapshot. */
-  async runQueries(runs: QueryTask[]): Promise<Outcome[]> {
+  /** Keeps what is committed now readable for a while. @returns the timestamp to ask for it. */
+  keepSnapshot(): bigint {
+    this.snapshots.keep(this.clock.ts, this.#now());
+    return this.clock.ts;
+  }
+
+  /**
+   * Runs queries, all on one snapshot.
+   *
+   * @param at the timestamp of a kept one; null for what is committed now.
+   * @returns null when the snapshot is not kept any more.
+   */
+  async runQueries(runs: QueryTask[], at: bigint | null): Promise<Outcome[] | null> {
+    const store = at === null ? this.store : this.snapshots.at(at);
+    if (store === undefined) return null;
+    const world = at === null ? this.#world : { ...this.#world, store };
     const outcomes: Outcome[] = [];
     for (const [position, { call, journal, watch }] of runs.entries()) {
-      const tx = new Transaction(this.#world, false, this.#now(), this.clock.ts);
+      const tx = new Transaction(world, false, this.#now(), at ?? this.clock.ts);
       this.#progress(position);
       const definition = this.#definition(call.path, "query");
       if ("ok" in definition) {
@@ -182,21 +212,13 @@ export class Engine {
     return { ok: false, message };
   }
 
-  async #runTask(
-    tx: Transaction,
-    task: MutationTask,
-  ): Promise<{ outcome: Outcome; ts: bigint; ok: boolean; message: string }> {
-    const answer = (outcome: Outcome, ts = tx.ts) => ({
-      outcome,
-      ts,
-      ok: outcome.ok,
-      message: outcome.ok ? "" : outcome.message,
-    });
+  async #runTask(tx: Transaction, task: MutationTask): Promise<{ outcome: Outcome; ts: bigint }> {
+    const answer = (outcome: Outcome, ts = tx.ts) => ({ outcome, ts });
     if (task.type === "housekeeping") return answer(this.#keepHouse(tx, task.work));
     const known = task.session && this.#knownAnswer(task.session);
     if (known) return answer({ ok: true, value: known.result }, known.ts);
     if (task.duty !== undefined && !this.#takeUp(tx, task.duty)) return answer(NOTHING);
-    tx.savepoint();
+    const savepoint = tx.savepoint();
     const definition = this.#definition(task.call.path, "mutation");
     let outcome: Outcome;
     if ("ok" in definition) {
@@ -205,12 +227,13 @@ export class Engine {
       const run = newRun(definition, task.call, tx);
       outcome = await settle(run, () => invoke(definition, run));
     }
-    if (!this.store.db.isTransaction) return answer(outcome);
+    // nothing of the batch stays: a duty is to be taken up again
+    if (tx.failure !== null || !this.store.db.isTransaction) return answer(outcome);
     if (outcome.ok) {
       this.#remember(tx, task, outcome.value);
-      tx.release();
+      tx.release(savepoint);
     } else {
-      tx.rollback();
+      tx.rollback(savepoint);
     }
     if (task.duty?.type === "job") moveJob(tx, task.duty.id, finalState(outcome));
     return answer(outcome);
@@ -239,13 +262,13 @@ export class Engine {
   }
 
   #keepHouse(tx: Transaction, work: Housekeeping): Outcome {
-    tx.savepoint();
+    const savepoint = tx.savepoint();
     try {
       const value = this.#housekeeping(tx, work);
-      tx.release();
+      tx.release(savepoint);
       return { ok: true, value };
     } catch (error) {
-      if (this.store.db.isTransaction) tx.rollback();
+      tx.rollback(savepoint);
       return describeError(error);
     }
   }
@@ -262,7 +285,7 @@ export class Engine {
         const { duty, error } = work;
         if (duty.type === "job") {
           const open = ["pending", "inProgress"].includes(jobState(tx, duty.id) ?? "");
-          if (open) moveJob(tx, duty.id, error === null ? { kind: "success" } : { kind: "failed", error });
+          if (open) moveJob(tx, duty.id, error === null ? { kind: "success" } : failedState(error));
         } else {
           advanceCron(this.store, this.#loaded, duty.name, tx.now);
         }
@@ -282,7 +305,7 @@ export class Engine {
 
   #prune(tx: Transaction): boolean {
     const sessions = this.store.rows(
-      "SELECT session, request FROM sessions WHERE at < ? ORDER BY at LIMIT ?",
+      "SELECT session, request FROM sessions WHERE at < ? ORDER BY at LIMIT +?",
       tx.now - SESSION_KEEP_MS,
       MAX_PRUNED_SESSIONS,
     ) as [string, number][];
@@ -310,10 +333,11 @@ export class Engine {
 
   /** Ends the engine; nothing may be called afterwards. */
   close(): void {
+    this.snapshots.close();
     this.store.close();
   }
 }
 
 function finalState(outcome: Outcome): JsonObject {
-  return outcome.ok ? { kind: "success" } : { kind: "failed", error: outcome.message };
+  return outcome.ok ? { kind: "success" } : failedState(outcome.message);
 }

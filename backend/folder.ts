@@ -2,7 +2,7 @@
  * The data folder: one process at a time, and the admin key file.
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
@@ -47,14 +47,21 @@ function readPid(file: string): string {
   }
 }
 
+/** Under its name there is only ever a whole key: a kill or a full disk leaves none, not an empty one. */
+function makeKey(file: string): void {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  const part = `${file}.${process.pid}`;
+  try {
+    writeFileSync(part, `${randomBytes(ADMIN_KEY_BYTES).toString("hex")}\n`, { mode: 0o600 });
+    renameSync(part, file);
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
+
 /** The admin key: first line of the file, which is made, readable by its owner only, when it does not exist. */
 export function readAdminKey(file: string): string {
-  try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(file, `${randomBytes(ADMIN_KEY_BYTES).toString("hex")}\n`, { flag: "wx", mode: 0o600 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-  }
+  if (!existsSync(file)) makeKey(file);
   const key = readFileSync(file, "utf8").split("\n")[0]?.trim() ?? "";
   if (key === "") throw new Error(`the admin key file ${file} is empty: delete it to have a new key made`);
   return key;

@@ -19,6 +19,47 @@ export function formatNamed(name: string): Format | null {
   return Object.hasOwn(NAMES, name) ? (NAMES[name] as Format) : null;
 }
 
+const [QUOTE, BACKSLASH, MINUS, ZERO, NINE] = ['"', "\\", "-", "0", "9"].map((sign) =>
+  sign.charCodeAt(0),
+) as [number, number, number, number, number];
+/** Signs that a number has only when it is no whole one, or has an exponent. */
+const PARTS = new Set([".", "e", "+", "-"].map((sign) => sign.charCodeAt(0)));
+
+/**
+ * Writes the JSON text of an encoded value in the given format: as `writeValue` of the parsed text does, several times as fast
+ * on long ones.
+ *
+ * @param text as JSON.stringify writes it.
+ */
+export function rewrite(text: string, format: Format): string {
+  // in a string the quote would have a backslash before it: without int64, bytes and special floats only whole numbers differ
+  return text.includes('{"$') ? writeValue(JSON.parse(text) as Json, format) : markFloats(text);
+}
+
+/** Puts `.0` behind every whole number of a JSON text. */
+function markFloats(text: string): string {
+  let marked = "";
+  let copied = 0;
+  for (let at = 0; at < text.length;) {
+    const sign = text.charCodeAt(at++);
+    if (sign === QUOTE) {
+      for (let inside = text.charCodeAt(at++); inside !== QUOTE; inside = text.charCodeAt(at++)) {
+        if (inside === BACKSLASH) at++;
+      }
+    } else if (sign === MINUS || (sign >= ZERO && sign <= NINE)) {
+      let whole = true;
+      for (let next = text.charCodeAt(at); ; next = text.charCodeAt(++at)) {
+        if (PARTS.has(next)) whole = false;
+        else if (!(next >= ZERO && next <= NINE)) break;
+      }
+      if (!whole) continue;
+      marked += `${text.slice(copied, at)}.0`;
+      copied = at;
+    }
+  }
+  return marked + text.slice(copied);
+}
+
 /**
  * Writes an encoded value as JSON text in the given format.
  *

@@ -5,9 +5,12 @@
 import { registerHooks } from "node:module";
 import type { FunctionKind, FunctionSummary } from "./messages.ts";
 import { compileValidator, type Check, type TableNames, type ValidatorJson } from "./validate.ts";
+import type { Run } from "./runtime.ts";
 import type { Json } from "./values.ts";
 
 const BUNDLE_URL = "functions:bundle";
+/** Paths that begin so are Convex's own (system.ts). */
+export const SYSTEM_PREFIX = "_system/";
 
 /** A function as npm convex registers it. */
 type Registered = {
@@ -29,6 +32,8 @@ export type HttpHandler = { invokeHttpAction: (request: Request) => Promise<Resp
 export type Router = {
   isRouter: true;
   lookup: (path: string, method: string) => readonly [HttpHandler, string, string] | null;
+  /** Paths (of a prefix, with a `*` at its end), methods, handlers. */
+  getRoutes: () => (readonly [string, string, HttpHandler])[];
 };
 
 /** One cron of crons.ts, as `export()` writes it. */
@@ -47,10 +52,12 @@ export type SchemaJson = {
 /** A function, ready to be called with the JSON text of its argument array. */
 export type Definition = FunctionSummary & {
   path: string;
+  /** As exported; `any` where there is none. */
+  validators: { args: ValidatorJson; returns: ValidatorJson };
   /** null when any arguments are welcome. */
   checkArgs: Check | null;
   checkReturns: Check | null;
-  invoke: (args: string) => Promise<string>;
+  invoke: (args: string, run: Run) => Promise<string>;
 };
 
 /** The loaded app. */
@@ -120,16 +127,19 @@ function define(path: string, value: unknown, tableNames: TableNames): Definitio
         ? "action"
         : null;
   if (kind === null) return null;
-  const compileExport = (text: string): Check | null => {
-    const validator = JSON.parse(text) as ValidatorJson | null;
-    return validator === null || validator.type === "any" ? null : compileValidator(validator, tableNames);
-  };
+  const validatorOf = (text: string): ValidatorJson =>
+    (JSON.parse(text) as ValidatorJson | null) ?? { type: "any" };
+  const compileUnlessAny = (validator: ValidatorJson): Check | null =>
+    validator.type === "any" ? null : compileValidator(validator, tableNames);
+  const args = validatorOf(registered.exportArgs());
+  const returns = validatorOf(registered.exportReturns());
   return {
     path,
     kind,
     internal: registered.isInternal === true,
-    checkArgs: compileExport(registered.exportArgs()),
-    checkReturns: compileExport(registered.exportReturns()),
+    validators: { args, returns },
+    checkArgs: compileUnlessAny(args),
+    checkReturns: compileUnlessAny(returns),
     invoke: (args) => {
       if (registered.invokeQuery) return registered.invokeQuery(args);
       if (registered.invokeMutation) return registered.invokeMutation(args);

@@ -6,18 +6,36 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { callerOf, checkHost, HttpFailure, urlOf } from "./access.ts";
-import { callFunction, type Caller } from "./calls.ts";
+import { callFunction, runQueries, runQueryAt, type Caller } from "./calls.ts";
 import { readTs, writeTs } from "./clock.ts";
-import { formatNamed, writeValue, type Format } from "./formats.ts";
+import { formatNamed, rewrite, type Format } from "./formats.ts";
 import type { Host } from "./host.ts";
 import type { FunctionKind, Outcome, RequestInfo } from "./messages.ts";
 import { answerSite } from "./site.ts";
-import type { Json, JsonObject } from "./values.ts";
+import { kindOf, type Json, type JsonObject } from "./values.ts";
 import { VERSION } from "./version.ts";
 
 /** Largest body of a call: Convex's cap on arguments, and room for the rest. */
 const MAX_BODY_BYTES = 16 * 1024 * 1024 + 2000;
 const CORS_MAX_AGE_S = 86_400;
+/** What the official CLI asks of a deployment and this backend does not do, and what to do instead. */
+const REFUSED: [RegExp, string][] = [
+  [
+    /^(deploy2|v1)\/|^(get_config|get_config_hashes|shapes2|run_test_function)$/,
+    "This local backend takes no pushes: it runs the folder that --functions named when it was started, and with --watch takes up what is saved there.",
+  ],
+  [
+    /^stream_(function|udf_execution)/,
+    "This local backend keeps no logs to be read from afar: the lines that functions log are on its own stderr.",
+  ],
+  [/^update_environment_variables$/, "This local backend has no environment variables that could be set."],
+  [
+    /^(storage|export|import|perform_import)\b/,
+    "This local backend has no file storage, and no import and export: its data is one SQLite file.",
+  ],
+];
+/** `dir/file:export` (crates/convex/sync_types/src/{path,function_name}.rs). */
+const FUNCTION_PATH = /^([\w.]{1,64}\/)*[\w.]{1,64}(:\w{1,64})?$/;
 const CORS_METHODS = "GET, POST, OPTIONS, PATCH, DELETE, PUT";
 
 /** What the routes need. */
@@ -83,7 +101,9 @@ function sendText(response: ServerResponse, text: string): void {
 }
 
 function sendJson(response: ServerResponse, text: string): void {
-  response.writeHead(200, { "content-type": "application/json" }).end(text);
+  // with its length known, head and body leave as one piece
+  const length = Buffer.byteLength(text);
+  response.writeHead(200, { "content-type": "application/json", "content-length": length }).end(text);
 }
 
 async function route(exchange: Exchange): Promise<void> {
@@ -101,7 +121,7 @@ async function route(exchange: Exchange): Promise<void> {
     case "/instance_name":
       return sendText(response, "local");
     case "/echo":
-      return sendText(response, (await readBody(request)).toString());
+      return sendText(response, await readText(request));
     default:
   }
   if (!path.startsWith("/api/")) throw new HttpFailure(404, "NotFound", `there is no ${path} here`);
@@ -135,28 +155,27 @@ function checkClient(request: IncomingMessage): void {
 }
 
 async function routeApi(exchange: Exchange, route: string): Promise<void> {
-  const { request, response } = exchange;
+  const { request } = exchange;
   const method = request.method ?? "GET";
   if (route === "query" && method === "GET") return answerGetQuery(exchange);
+  const [, refusal] = REFUSED.find(([pattern]) => pattern.test(route)) ?? [];
+  // the official CLI shows a 403's sentence and ends; after any other status it tries again, for minutes
+  if (refusal !== undefined) throw new HttpFailure(403, "NotSupported", refusal);
   if (method !== "POST") {
-    throw new HttpFailure(
-      405,
-      "MethodNotAllowed",
-      `${method} /api/${route} is not supported by this backend`,
-    );
+    throw new HttpFailure(405, "MethodNotAllowed", `${method} is not for /api/${route}`);
   }
   switch (route) {
     case "query":
     case "mutation":
     case "action":
-      return answerCall(exchange, await readJson(request), route, "json");
+      return answerCall(exchange, await readJson(request), route);
     case "function": {
       const caller = callerOf(exchange.api.adminKey, request, exchange.url);
       if (!caller.admin) throw new HttpFailure(403, "BadDeployKey", "/api/function needs the admin key");
-      return answerCall(exchange, await readJson(request), null, "json");
+      return answerCall(exchange, await readJson(request), null);
     }
     case "query_ts":
-      return sendJson(response, JSON.stringify({ ts: writeTs(exchange.api.host.ts) }));
+      return answerQueryTs(exchange);
     case "query_at_ts":
       return answerQueryAt(exchange);
     case "query_batch":
@@ -164,95 +183,115 @@ async function routeApi(exchange: Exchange, route: string): Promise<void> {
     default:
   }
   if (route.startsWith("run/")) return answerRun(exchange, route.slice("run/".length));
-  throw new HttpFailure(404, "NotSupported", `/api/${route} is not supported by this backend`);
+  throw new HttpFailure(404, "NotFound", `there is no /api/${route} here`);
 }
 
 async function answerRun(exchange: Exchange, identifier: string): Promise<void> {
-  const parts = identifier.split("/");
-  if (parts.length < 2) {
-    throw new HttpFailure(
-      400,
-      "MissingIdentifier",
-      "Path or function name not provided in path, e.g. /api/run/messages/list",
-    );
-  }
+  const parts = identifier.split("/").map(decodePart);
+  if (parts.length < 2) throw missingIdentifier();
   const name = parts.pop() as string;
   const body = await readJson(exchange.request);
-  await answerCall(exchange, { ...body, path: `${parts.join("/")}:${name}` }, null, "json");
+  await answerCall(exchange, { ...body, path: `${parts.join("/")}:${name}` }, null);
+}
+
+function decodePart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw missingIdentifier();
+  }
+}
+
+function missingIdentifier(): HttpFailure {
+  const sentence = "Path or function name not provided in path, e.g. /api/run/messages/list";
+  return new HttpFailure(400, "MissingIdentifier", sentence);
 }
 
 async function answerGetQuery(exchange: Exchange): Promise<void> {
   const { searchParams } = exchange.url;
-  const given = searchParams.get("args") ?? "{}";
-  const body: JsonObject = { path: searchParams.get("path"), args: parseJson(given) };
-  const format = searchParams.get("format");
-  await answerCall(exchange, format === null ? body : { ...body, format }, "query", "json");
+  const asked = Object.fromEntries(searchParams) as JsonObject;
+  const missing = ["path", "args"].find((name) => !(name in asked));
+  if (missing !== undefined) throw new HttpFailure(400, "BadQueryArgs", `missing field \`${missing}\``);
+  await answerCall(exchange, { ...asked, args: parseJson(asked.args as string) }, "query");
 }
 
-/** Answers only while nothing has been committed since: this backend keeps no older snapshots. */
-async function answerQueryAt(exchange: Exchange): Promise<void> {
-  const body = await readJson(exchange.request);
+async function answerQueryTs({ api, response }: Exchange): Promise<void> {
+  const ts = await api.host.snapshot();
+  if (ts === null) throw new HttpFailure(503, "Overloaded", "the worker was replaced meanwhile: ask again");
+  sendJson(response, JSON.stringify({ ts: writeTs(ts) }));
+}
+
+async function answerQueryAt({ api, request, response, url, info }: Exchange): Promise<void> {
+  const body = await readJson(request);
   const ts = readTs(body.ts);
   if (ts === null) throw new HttpFailure(400, "BadTimestamp", "`ts` must be a timestamp of /api/query_ts");
-  if (ts !== exchange.api.host.ts) {
-    throw new HttpFailure(
-      400,
-      "SnapshotNotSupported",
-      "Something was written since this timestamp, and older snapshots are not supported by this backend: take a new one from /api/query_ts",
-    );
+  const { path, args, format } = readAsked(body);
+  const caller = callerOf(api.adminKey, request, url);
+  const outcome = await runQueryAt(api.host, ts, { path, args, caller, info });
+  if (outcome === null) {
+    const sentence =
+      "What was there at this timestamp is not kept any more: take a new one from /api/query_ts.";
+    throw new HttpFailure(400, "SnapshotTooOld", sentence);
   }
-  await answerCall(exchange, body, "query", "json");
+  sendJson(response, writeOutcome(outcome, format, caller, info));
 }
 
+/** Several queries, all on one snapshot. */
 async function answerBatch(exchange: Exchange): Promise<void> {
   const { queries } = await readJson(exchange.request);
   if (!Array.isArray(queries)) throw new HttpFailure(400, "BadJsonBody", "`queries` must be an array");
-  const results = await Promise.all(
-    queries.map((query) => resultOf(exchange, query as JsonObject, "query", "json")),
+  const { api, request, url, info } = exchange;
+  const asked = queries.map(readAsked);
+  const caller = callerOf(api.adminKey, request, url);
+  const outcomes = await runQueries(
+    api.host,
+    asked.map(({ path, args }) => ({ path, args, caller, info })),
+  );
+  const results = outcomes.map((outcome, position) =>
+    writeOutcome(outcome, (asked[position] as Asked).format, caller, info),
   );
   sendJson(exchange.response, `{"results":[${results.join(",")}]}`);
 }
 
-async function answerCall(
-  exchange: Exchange,
-  body: JsonObject,
-  kind: FunctionKind | null,
-  defaultFormat: Format,
-): Promise<void> {
-  sendJson(exchange.response, await resultOf(exchange, body, kind, defaultFormat));
+async function answerCall(exchange: Exchange, body: JsonObject, kind: FunctionKind | null): Promise<void> {
+  const { api, request, response, url, info } = exchange;
+  const { path, args, format } = readAsked(body);
+  const caller = callerOf(api.adminKey, request, url);
+  const outcome = await callFunction(api.host, { path, args, kind, caller, info });
+  sendJson(response, writeOutcome(outcome, format, caller, info));
 }
 
-/** Calls a function and writes the answer's JSON text. */
-async function resultOf(
-  exchange: Exchange,
-  body: JsonObject,
-  kind: FunctionKind | null,
-  defaultFormat: Format,
-): Promise<string> {
-  const { api, request, url, info } = exchange;
-  const { path, args = {} } = body;
+/** A call that a body asks for; `args` is the JSON text of the argument array. */
+type Asked = { path: string; args: string; format: Format };
+
+function readAsked(body: Json): Asked {
+  if (kindOf(body) !== "object") throw new HttpFailure(400, "BadJsonBody", "a call must be a JSON object");
+  const { path, args, format = "json", componentPath } = body as JsonObject;
   if (typeof path !== "string") throw new HttpFailure(400, "BadJsonBody", "missing field `path`");
-  if (body.componentPath) {
+  if (args === undefined) throw new HttpFailure(400, "BadJsonBody", "missing field `args`");
+  if (!FUNCTION_PATH.test(path)) {
+    const sentence = `${path} is not a valid path to a Convex function.`;
+    throw new HttpFailure(400, "BadConvexFunctionIdentifier", sentence);
+  }
+  if (componentPath) {
     throw new HttpFailure(400, "ComponentsNotSupported", "components are not supported by this backend");
   }
-  const format = typeof body.format === "string" ? formatNamed(body.format) : defaultFormat;
-  if (format === null) {
-    throw new HttpFailure(
-      400,
-      "BadFormat",
-      `format param must be one of [\`json\`]. Got ${String(body.format)}`,
-    );
+  const known = formatNamed(String(format));
+  if (known === null) {
+    const sentence = `format param must be one of [\`json\`]. Got ${String(format)}`;
+    throw new HttpFailure(400, "BadFormat", sentence);
   }
-  const caller: Caller = callerOf(api.adminKey, request, url);
-  const list = JSON.stringify(Array.isArray(args) ? args : [args]);
-  const outcome = await callFunction(api.host, { path, args: list, kind, caller, info });
+  return { path, args: JSON.stringify(Array.isArray(args) ? args : [args]), format: known };
+}
+
+/** A call's end as the answer's JSON text. @throws HttpFailure when it failed because of us. */
+function writeOutcome(outcome: Outcome, format: Format, caller: Caller, info: RequestInfo): string {
   if (outcome.ok) {
-    return `{"status":"success","value":${writeValue(JSON.parse(outcome.value) as Json, format)}}`;
+    return `{"status":"success","value":${rewrite(outcome.value, format)}}`;
   }
   if (outcome.fault === "engine") throw new HttpFailure(500, "InternalServerError", outcome.message);
   const message = JSON.stringify(errorMessage(outcome, info.requestId, caller.admin));
-  const data =
-    outcome.data === undefined ? "" : `,"errorData":${writeValue(JSON.parse(outcome.data) as Json, format)}`;
+  const data = outcome.data === undefined ? "" : `,"errorData":${rewrite(outcome.data, format)}`;
   return `{"status":"error","errorMessage":${message}${data}}`;
 }
 
@@ -269,21 +308,34 @@ async function readJson(request: IncomingMessage): Promise<JsonObject> {
   if (!/^application\/([^;]*\+)?json\b/i.test(type)) {
     throw new HttpFailure(400, "BadJsonBody", "Expected request with `Content-Type: application/json`");
   }
-  const body = parseJson((await readBody(request)).toString());
+  const body = parseJson(await readText(request));
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw new HttpFailure(400, "BadJsonBody", "the body must be a JSON object");
   }
   return body;
 }
 
-/** Reads a body up to the cap. @throws HttpFailure 413 beyond it. */
-export async function readBody(request: IncomingMessage, cap = MAX_BODY_BYTES): Promise<Buffer<ArrayBuffer>> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > cap) throw new HttpFailure(413, "RequestTooLarge", `the body is larger than ${cap} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks) as Buffer<ArrayBuffer>;
+async function readText(request: IncomingMessage): Promise<string> {
+  const body = await readBody(request, MAX_BODY_BYTES);
+  if (body === null)
+    throw new HttpFailure(400, "BadJsonBody", `the body is larger than ${MAX_BODY_BYTES} bytes`);
+  return body.toString();
+}
+
+/**
+ * Reads a body to its end; null when it is larger than the cap, in bytes. What is too much is dropped, but read: a client that
+ * still sends does not hear the answer, and its connection could not be used again.
+ */
+export function readBody(request: IncomingMessage, cap: number): Promise<Buffer<ArrayBuffer> | null> {
+  return new Promise((resolve, reject) => {
+    let chunks: Buffer[] = [];
+    let size = 0;
+    request.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= cap) chunks.push(chunk);
+      else chunks = [];
+    });
+    request.once("end", () => resolve(size > cap ? null : (Buffer.concat(chunks) as Buffer<ArrayBuffer>)));
+    request.once("close", () => reject(new Error("the client left before its request was complete")));
+  });
 }

@@ -20,6 +20,8 @@ const MAX_DISTANCE_MS = 5 * 366 * 24 * 3600 * 1000;
 const MAX_DUE = 64;
 /** Rows pruned in one go, to keep a mutation's neighbour short. */
 const MAX_PRUNED = 500;
+/** Characters of an error that are kept: a line of a log on Convex. */
+const MAX_ERROR_CHARS = 4096;
 /** How long a finished job stays readable, as on Convex. */
 export const KEEP_MS = 7 * 24 * 3600 * 1000;
 
@@ -81,18 +83,21 @@ export function cancelJob(tx: Transaction, id: string): void {
   if (kind === "pending" || kind === "inProgress") moveJob(tx, id, { kind: "canceled" });
 }
 
+/** The state of a job that failed. */
+export function failedState(message: string): JsonObject {
+  return { kind: "failed", error: message.slice(0, MAX_ERROR_CHARS) };
+}
+
 /** Moves a job to a new state. @returns false when it is gone. */
 export function moveJob(tx: Transaction, id: string, state: JsonObject): boolean {
   const table = jobsTable(tx.world.store);
   const job = tx.systemDocument(table, id);
   if (job === undefined) return false;
-  const { _id, _creationTime, ...body } = job.document;
-  const done = state.kind !== "inProgress";
-  tx.updateRow(table, job.sequence, { _id, _creationTime, ...body } as JsonObject, {
-    ...body,
-    state,
-    ...(done ? { completedTime: tx.now } : {}),
-  });
+  const body: JsonObject = { ...job.document, state };
+  delete body._id;
+  delete body._creationTime;
+  if (state.kind !== "inProgress") body.completedTime = tx.now;
+  tx.updateRow(table, job.sequence, job.document, body);
   return true;
 }
 
@@ -107,7 +112,7 @@ function pendingRows(store: Store, hi: Buffer, limit: number): JsonObject[] {
   return store
     .rows(
       `SELECT d.doc FROM x${index.id} x CROSS JOIN d${jobsTable(store).number} d ON d.seq = x.seq
-       WHERE x.key >= ? AND x.key < ? ORDER BY x.key LIMIT ?`,
+       WHERE x.key >= ? AND x.key < ? ORDER BY x.key LIMIT +?`,
       encodeKey(["pending"]),
       hi,
       limit,
@@ -146,7 +151,7 @@ export function failInterrupted(tx: Transaction): void {
   );
   for (const [doc] of rows) {
     const { _id } = JSON.parse(doc as string) as { _id: string };
-    moveJob(tx, _id, { kind: "failed", error: "The backend stopped while this action was running." });
+    moveJob(tx, _id, failedState("The backend stopped while this action was running."));
   }
 }
 
@@ -156,7 +161,7 @@ export function pruneJobs(tx: Transaction): boolean {
   const table = jobsTable(store);
   const rows = store.rows(
     `SELECT d.seq, d.doc FROM x${indexNamed(store, "by_completion").id} x CROSS JOIN d${table.number} d ON d.seq = x.seq
-     WHERE x.key >= ? AND x.key < ? ORDER BY x.key LIMIT ?`,
+     WHERE x.key >= ? AND x.key < ? ORDER BY x.key LIMIT +?`,
     encodeKey([0]),
     encodeKey([tx.now - KEEP_MS]),
     MAX_PRUNED,

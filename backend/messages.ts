@@ -73,24 +73,52 @@ export type HttpAnswer = { status: number; headers: [string, string][]; body: Ui
 export type DueDuty = { duty: Duty; kind: FunctionKind; path: string; args: string };
 
 export type ToWorker =
+  /** First of all: open the file and serve. With `replaces`, what the thread before left running is known to the main thread. */
+  | { type: "takeOver"; replaces: boolean }
   | { type: "batch"; id: number; tasks: MutationTask[] }
-  | { type: "queries"; id: number; runs: QueryTask[] }
+  /** `at`: the snapshot to be read, by its timestamp; null for what is committed now. */
+  | { type: "queries"; id: number; runs: QueryTask[]; at: bigint | null }
+  /** Asks that what is committed now be kept readable for a while. */
+  | { type: "snapshot"; id: number }
   | { type: "action"; id: number; call: Call }
   | { type: "http"; id: number; request: HttpTask }
   | { type: "due"; id: number; running: string[] }
   | { type: "answer"; id: number; outcome: Outcome }
   | { type: "forget"; watch: string }
   | { type: "observe"; ts: bigint }
+  /** Asks for an answer once everything before it, actions apart, is answered. */
+  | { type: "rest"; id: number }
   | { type: "stop" };
 
 export type FromWorker =
-  | { type: "ready"; ts: bigint; functions: [string, FunctionSummary][]; nextDue: number | null }
+  /** The app's modules are evaluated. */
+  | { type: "loaded" }
+  | {
+      type: "ready";
+      ts: bigint;
+      /** The last commit in the file: of a lost worker's batch, it tells whether that was committed. */
+      storedTs: bigint;
+      functions: [string, FunctionSummary][];
+      nextDue: number | null;
+    }
   | { type: "failed"; message: string }
+  /**
+   * A batch that is about to be committed: not to be answered before its `batch` message, or, when the worker is lost in
+   * between, before the file is found to hold a commit of this timestamp.
+   */
+  | {
+      type: "prepared";
+      id: number;
+      /** Parallel to the tasks; `ts` of each. */
+      outcomes: { outcome: Outcome; ts: bigint }[];
+      /** The timestamp that the commit leaves in the file. */
+      ts: bigint;
+    }
+  /** A batch's end: what was prepared is on disk, or, with `failure`, nothing of it is. */
   | {
       type: "batch";
       id: number;
-      /** Parallel to the tasks; `ts` of each that committed. */
-      outcomes: { outcome: Outcome; ts: bigint }[];
+      failure: Outcome | null;
       /** The last commit's timestamp. */
       ts: bigint;
       /** Watches whose read set was touched; they are forgotten by this. */
@@ -98,10 +126,13 @@ export type FromWorker =
       /** ms since the epoch of the next duty, null when there is none. */
       nextDue: number | null;
     }
-  | { type: "queries"; id: number; outcomes: Outcome[]; ts: bigint }
+  /** `outcomes` is null when the snapshot is not kept any more. */
+  | { type: "queries"; id: number; outcomes: Outcome[] | null; ts: bigint }
+  | { type: "snapshot"; id: number; ts: bigint }
   | { type: "action"; id: number; outcome: Outcome }
   | { type: "http"; id: number; answer: HttpAnswer }
   | { type: "due"; id: number; duties: DueDuty[]; nextDue: number | null }
+  | { type: "rest"; id: number }
   /** A running action calls another function, or schedules one. */
   | { type: "call"; id: number; target: ActionCall };
 
@@ -122,7 +153,8 @@ export type WorkerSettings = {
 };
 
 /**
- * Places in the progress array: when the running query or mutation began (ms of the system's monotonic clock, 0 = none), how
- * much CPU time its thread had used by then (ms), in which message it came, and which one of it.
+ * Places in the progress array: when the running query or mutation began (ms of the system's monotonic clock, 0 = none), when
+ * the thread last came to anything else (0 = not ready), how much CPU time it had used at the later of the two (ms), in which
+ * message the query or mutation came, and which one of it.
  */
-export const PROGRESS = { startedAt: 0, cpuAt: 1, message: 2, position: 3, length: 4 } as const;
+export const PROGRESS = { startedAt: 0, aliveAt: 1, cpuAt: 2, message: 3, position: 4, length: 5 } as const;

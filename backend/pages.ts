@@ -3,7 +3,7 @@
  * "end" after the last page. The journal keeps the cursor at which a page of a subscription ended, so that it ends there again
  * when it runs anew: pages neither overlap nor leave gaps while rows come and go.
  */
-import { MAX_PAGE } from "./limits.ts";
+import { LIMITS, MAX_ARRAY_LENGTH, MAX_PAGE } from "./limits.ts";
 import { fingerprint, Stream, type Position } from "./query.ts";
 import type { SerializedQuery } from "./ranges.ts";
 import type { Run } from "./runtime.ts";
@@ -17,12 +17,13 @@ export type PageRequest = {
   endCursor: string | null;
   pageSize: number;
   maximumRowsRead: number | null;
+  maximumBytesRead: number | null;
 };
 
 type Cursor = { query: string; key: string | null; seq: number | null };
 
-/** Rows after which a page is said to be worth splitting, as a share of what it was asked for. */
-const SPLIT_SHARE = 2;
+/** The share of a limit beyond which a page is said to be worth splitting (crates/database/src/query/index_range.rs). */
+const SOFT_SHARE = 0.75;
 
 function writeCursor(query: string, position: Position | null): string {
   const cursor: Cursor = {
@@ -59,7 +60,7 @@ function readCursor(text: string, query: string): Position | null {
 export function readPage(run: Run, tx: Transaction, request: PageRequest): string {
   if (request.pageSize === 0) throw new Error("Must request at least 1 document while paginating");
   if (request.pageSize > MAX_PAGE) throw new Error(`Requested too many items: ${request.pageSize}`);
-  if (request.maximumRowsRead === 0) {
+  if (request.maximumRowsRead === 0 || request.maximumBytesRead === 0) {
     throw new Error("maximumRowsRead and maximumBytesRead must be greater than 0");
   }
   if (run.journal.next !== null) {
@@ -72,42 +73,55 @@ export function readPage(run: Run, tx: Transaction, request: PageRequest): strin
   const endText = request.endCursor ?? run.journal.previous;
   const bounded = endText !== null;
   const end = bounded ? readCursor(endText, mark) : null;
-  const page = start === null ? emptyPage() : fillPage(tx, request, start ?? null, bounded, end);
-  const position = bounded ? end : page.isDone ? null : page.position;
+  const part = { after: start ?? null, until: end, ...(bounded ? UNLIMITED : limitsOf(request)) };
+  const stream =
+    start === null ? null : new Stream(tx, request.query, { ...part, expected: request.pageSize });
+  const { documents, middle } =
+    stream === null ? NOTHING : fillPage(stream, bounded ? Infinity : request.pageSize);
+  const isDone = stream === null || stream.done;
+  const position = bounded ? end : isDone ? null : stream.position;
   const continueCursor = writeCursor(mark, position);
   run.journal.next = continueCursor;
   const result: JsonObject = {
     isDone: position === null,
     continueCursor,
-    splitCursor: page.middle === null ? null : writeCursor(mark, page.middle),
-    pageStatus: page.documents.length > request.pageSize * SPLIT_SHARE ? "SplitRecommended" : null,
+    splitCursor: middle === null ? null : writeCursor(mark, middle),
+    pageStatus: stream === null ? null : statusOf(stream, documents.length, request),
   };
-  return `{"page":[${page.documents.join(",")}],${JSON.stringify(result).slice(1)}`;
+  return `{"page":[${documents.join(",")}],${JSON.stringify(result).slice(1)}`;
 }
 
-type Page = { documents: string[]; position: Position | null; middle: Position | null; isDone: boolean };
+type Page = { documents: string[]; middle: Position | null };
 
-function emptyPage(): Page {
-  return { documents: [], position: null, middle: null, isDone: true };
+const NOTHING: Page = { documents: [], middle: null };
+
+/** A page with an end goes to it, whatever the limits say: pages must not leave gaps. */
+const UNLIMITED = { maxRows: Infinity, maxBytes: Infinity };
+
+function limitsOf(request: PageRequest): typeof UNLIMITED {
+  return { maxRows: request.maximumRowsRead ?? Infinity, maxBytes: request.maximumBytesRead ?? Infinity };
 }
 
-function fillPage(
-  tx: Transaction,
-  request: PageRequest,
-  after: Position | null,
-  bounded: boolean,
-  until: Position | null,
-): Page {
-  const maxRows = request.maximumRowsRead ?? Infinity;
-  const stream = new Stream(tx, request.query, { after, until, maxRows });
+function fillPage(stream: Stream, size: number): Page {
   const documents: string[] = [];
   const positions: (Position | null)[] = [];
-  while (bounded || documents.length < request.pageSize) {
+  while (documents.length < size) {
     const document = stream.next();
     if (document === null) break;
     documents.push(document);
     positions.push(stream.position);
   }
-  const middle = positions[Math.floor(positions.length / 2)] ?? null;
-  return { documents, position: stream.position, middle, isDone: stream.done };
+  stream.close();
+  const middle = positions.length > 2 ? (positions[Math.floor(positions.length / 2)] ?? null) : null;
+  return { documents, middle };
+}
+
+function statusOf(stream: Stream, length: number, request: PageRequest): string | null {
+  if (stream.limited) return "SplitRequired";
+  const { maxRows, maxBytes } = limitsOf(request);
+  const near =
+    stream.rowsRead > SOFT_SHARE * Math.min(maxRows, LIMITS.documentsRead) ||
+    stream.bytesRead > SOFT_SHARE * Math.min(maxBytes, LIMITS.bytesRead) ||
+    length > SOFT_SHARE * MAX_ARRAY_LENGTH;
+  return near ? "SplitRecommended" : null;
 }

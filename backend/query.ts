@@ -22,11 +22,20 @@ export type Part = {
   after: Position | null;
   /** Rows behind this position are not read. */
   until: Position | null;
-  /** Rows to look at, at most. */
+  /** Rows to look at, at most; the same in bytes, which the last row may pass. */
   maxRows: number;
+  maxBytes: number;
+  /** How many rows the reader will probably take. */
+  expected: number;
 };
 
-const WHOLE: Part = { after: null, until: null, maxRows: Infinity };
+const WHOLE: Part = {
+  after: null,
+  until: null,
+  maxRows: Infinity,
+  maxBytes: Infinity,
+  expected: FIRST_CHUNK,
+};
 
 /** Whether `left` comes after `right` in the order of a range. */
 function isAfter(left: Position, right: Position, order: Order): boolean {
@@ -47,11 +56,15 @@ export class Stream {
   #chunkSize: number;
   #exhausted = false;
   readonly #part: Part;
-  #rowsRead = 0;
+  rowsRead = 0;
+  bytesRead = 0;
+  /** Whether it ended because of the part's `maxRows` or `maxBytes`. */
+  limited = false;
   /** The last row that was looked at, filtered out or not. */
   position: Position | null;
-  /** Whether the end of the range was reached. */
+  /** Whether there is nothing more: the end of the range was reached, or the query's limit. */
   done = false;
+  #ended = false;
 
   /** @throws Error for an index or a range that does not exist. */
   constructor(tx: Transaction, query: SerializedQuery, part: Part = WHOLE) {
@@ -64,8 +77,8 @@ export class Stream {
     );
     this.position = part.after;
     const first = this.#steps[0];
-    this.#chunkSize =
-      first !== undefined && "limit" in first ? Math.min(first.limit, MAX_CHUNK) : FIRST_CHUNK;
+    const expected = first !== undefined && "limit" in first ? first.limit : part.expected;
+    this.#chunkSize = Math.min(expected, MAX_CHUNK);
     this.#record = this.#recordRead();
     this.#exhausted = this.range.table === undefined || this.#isEmpty();
   }
@@ -76,6 +89,7 @@ export class Stream {
       for (const step of this.#steps) {
         if ("limit" in step && step.taken >= step.limit) {
           this.done = true;
+          this.close();
           return null;
         }
       }
@@ -94,23 +108,39 @@ export class Stream {
     }
   }
 
+  /** Nothing more is read: only what was looked at counts as read. */
+  close(): void {
+    const record = this.#record;
+    const here = this.position;
+    if (record === null || this.#ended) return;
+    const { index, order } = this.range;
+    if (here === null) record.hi = record.lo;
+    else if (order === "desc") record.lo = index === null ? here.seq : Buffer.from(here.key as Uint8Array);
+    else record.hi = index === null ? here.seq + 1 : afterKey(Buffer.from(here.key as Uint8Array));
+  }
+
   /** The next row of the range, whatever the filters say; counted as read. */
   #nextRow(): Row | KeyedRow | null {
-    if (this.#rowsRead >= this.#part.maxRows) return null;
-    if (this.#at >= this.#chunk.length && !this.#fill()) {
-      this.done = true;
+    const { maxRows, maxBytes, until } = this.#part;
+    if (this.rowsRead >= maxRows || this.bytesRead >= maxBytes) {
+      this.limited = true;
       return null;
     }
+    if (this.#at >= this.#chunk.length && !this.#fill()) return this.#end();
     const row = this.#chunk[this.#at++] as Row | KeyedRow;
     const position = { key: row[3] ?? null, seq: row[0] };
-    if (this.#part.until !== null && isAfter(position, this.#part.until, this.range.order)) {
-      this.done = true;
-      return null;
-    }
+    if (until !== null && isAfter(position, until, this.range.order)) return this.#end();
     this.#tx.meter.readDocument(row[1]);
-    this.#rowsRead++;
+    this.rowsRead++;
+    this.bytesRead += row[1];
     this.position = position;
     return row;
+  }
+
+  #end(): null {
+    this.done = true;
+    this.#ended = true;
+    return null;
   }
 
   #isEmpty(): boolean {
@@ -127,7 +157,6 @@ export class Stream {
     this.#at = 0;
     this.#chunkSize = Math.min(limit * 4, MAX_CHUNK);
     if (this.#chunk.length < limit) this.#exhausted = true;
-    this.#narrow();
     return this.#chunk.length > 0;
   }
 
@@ -136,7 +165,7 @@ export class Stream {
     const [lo, hi] = this.#sequencesLeft();
     const direction = order === "asc" ? "ASC" : "DESC";
     return this.#tx.world.store.rows(
-      `SELECT seq, size, doc FROM d${(table as Table).number} WHERE seq >= ? AND seq < ? ORDER BY seq ${direction} LIMIT ?`,
+      `SELECT seq, size, doc FROM d${(table as Table).number} WHERE seq >= ? AND seq < ? ORDER BY seq ${direction} LIMIT +?`,
       lo,
       hi,
       limit,
@@ -157,7 +186,7 @@ export class Stream {
     const [direction, sign] = order === "asc" ? ["ASC", ">"] : ["DESC", "<"];
     const last = this.#last;
     const head = `SELECT x.seq, d.size, d.doc, x.key FROM x${index.id} x CROSS JOIN d${(table as Table).number} d ON d.seq = x.seq`;
-    const tail = `ORDER BY x.key ${direction}, x.seq ${direction} LIMIT ?`;
+    const tail = `ORDER BY x.key ${direction}, x.seq ${direction} LIMIT +?`;
     const { store } = this.#tx.world;
     if (exactKey) {
       const [seqLo, seqHi] = this.#sequencesLeft();
@@ -197,32 +226,20 @@ export class Stream {
       : this.#tx.reads.keys(table, index, lo as Buffer, hi as Buffer);
   }
 
-  /** The range's bounds without what lies before the page. */
+  /** The range's bounds without what lies before and behind the page. */
   #pageBounds(): [Buffer, Buffer] | [number, number] {
     const { index, lo, hi, seqLo, seqHi, order } = this.range;
-    const { after } = this.#part;
+    const [first, last] =
+      order === "asc" ? [this.#part.after, this.#part.until] : [this.#part.until, this.#part.after];
     if (index === null) {
-      if (after === null) return [seqLo, seqHi];
-      return order === "asc" ? [after.seq + 1, seqHi] : [seqLo, after.seq];
+      const from = first === null ? seqLo : order === "asc" ? first.seq + 1 : first.seq;
+      const to = last === null ? seqHi : order === "asc" ? last.seq + 1 : last.seq;
+      return [from, to];
     }
-    if (after === null) return [lo, hi];
-    const key = Buffer.from(after.key as Uint8Array);
-    return order === "asc" ? [key, hi] : [lo, afterKey(key)];
-  }
-
-  /** Until the range is exhausted, only the part up to the last row counts as read. */
-  #narrow(): void {
-    const record = this.#record;
-    const last = this.#last;
-    if (record === null || last === null) return;
-    if (this.#exhausted) {
-      [record.lo, record.hi] = this.#pageBounds();
-      return;
-    }
-    const { index, order } = this.range;
-    const here = index === null ? last.seq : Buffer.from(last.key as Uint8Array);
-    if (order === "desc") record.lo = here;
-    else record.hi = typeof here === "number" ? here + 1 : afterKey(here);
+    // rows of one key stand on both sides of a position: the whole key belongs to the page
+    const from = first === null ? lo : Buffer.from(first.key as Uint8Array);
+    const to = last === null ? hi : afterKey(Buffer.from(last.key as Uint8Array));
+    return [from, to];
   }
 }
 

@@ -11,7 +11,7 @@ import { MAX_ARGUMENTS_BYTES, MAX_RETURN_BYTES, showBytes } from "./limits.ts";
 import type { Call, FunctionKind, Outcome } from "./messages.ts";
 import type { Stream } from "./query.ts";
 import type { Transaction } from "./transaction.ts";
-import { kindOf, problemOf, type Json } from "./values.ts";
+import { kindOf, problemOf, sizeOf, type Json } from "./values.ts";
 
 /** One running function. */
 export type Run = {
@@ -20,8 +20,10 @@ export type Run = {
   call: Call;
   /** null in actions. */
   tx: Transaction | null;
-  /** Set when the function has answered: what it still does has no effect. */
+  /** Set when the function has answered: what it, or what it called, still does has no effect. */
   closed: boolean;
+  /** The run that it is a sub-transaction of. */
+  caller?: Run;
   /** Streams that are being read, by number. */
   streams: Map<number, Stream>;
   /** The sub-transaction that is running: other calls of this function wait for it. */
@@ -37,6 +39,8 @@ export type Syscalls = {
   async: (run: Run, operation: string, args: Json) => Promise<string>;
 };
 
+/** A value's size is at most this many bytes for each character of its JSON text: `1,` counts 9. */
+const MAX_BYTES_PER_CHARACTER = 5;
 const current = new AsyncLocalStorage<Run>();
 const RealDate = Date;
 const realRandom = Math.random;
@@ -81,26 +85,26 @@ export function within<Result>(run: Run, work: () => Result): Result {
  */
 export async function invoke(definition: Definition, run: Run): Promise<string> {
   const { args } = run.call;
-  if (args.length > MAX_ARGUMENTS_BYTES) {
-    throw new Refusal(
-      `Arguments for ${run.path} are too large (actual: ${showBytes(args.length)}, limit: ${showBytes(MAX_ARGUMENTS_BYTES)})`,
-    );
-  }
+  checkSize(`Arguments for ${run.path} are`, args, MAX_ARGUMENTS_BYTES);
   const [value = {}] = JSON.parse(args) as Json[];
   if (kindOf(value) !== "object") throw new Refusal(`Invalid arguments for ${run.path}: expected an object`);
   const problem = problemOf(value);
   if (problem !== null) throw new Refusal(`Invalid arguments for ${run.path}: ${problem}`);
   const refusal = definition.checkArgs?.(value) ?? null;
   if (refusal !== null) throw new Refusal(`ArgumentValidationError: ${refusal}`);
-  const result = await current.run(run, definition.invoke, args);
-  if (result.length > MAX_RETURN_BYTES) {
-    throw new Refusal(
-      `Function ${run.path} return value is too large (actual: ${showBytes(result.length)}, limit: ${showBytes(MAX_RETURN_BYTES)})`,
-    );
-  }
+  const result = await current.run(run, definition.invoke, args, run);
+  checkSize(`Function ${run.path} return value is`, result, MAX_RETURN_BYTES);
   const misfit = definition.checkReturns?.(JSON.parse(result) as Json) ?? null;
   if (misfit !== null) throw new Refusal(`ReturnsValidationError: ${misfit}`);
   return result;
+}
+
+/** @param text the JSON text of an encoded value. @throws Refusal when the value is larger than the limit. */
+function checkSize(what: string, text: string, limit: number): void {
+  if (text.length * MAX_BYTES_PER_CHARACTER <= limit) return;
+  const size = sizeOf(JSON.parse(text) as Json);
+  if (size <= limit) return;
+  throw new Refusal(`${what} too large (actual: ${showBytes(size)}, limit: ${showBytes(limit)})`);
 }
 
 /**
@@ -143,6 +147,13 @@ export function describeError(error: unknown): Outcome {
   // the convex package marks a ConvexError that it has serialised
   if ("ConvexErrorSymbol" in error && typeof data === "string") outcome.data = data;
   return outcome;
+}
+
+/** Refuses a run that has answered, or whose caller has. */
+export function checkOpen(run: Run): void {
+  for (let at: Run | undefined = run; at !== undefined; at = at.caller) {
+    if (at.closed) throw new Error(`${at.path} has already answered: await every call before returning.`);
+  }
 }
 
 /** The run that the calling code belongs to; undefined outside of functions. */
@@ -269,7 +280,7 @@ export function installGlobals(
   const runOf = (): Run => {
     const run = current.getStore();
     if (run === undefined) throw new Error("Convex's database and functions cannot be used at import time.");
-    if (run.closed) throw new Error(`${run.path} has already answered: await every call before returning.`);
+    checkOpen(run);
     return run;
   };
   setGlobal("Convex", {

@@ -1,7 +1,7 @@
 /**
  * Brings the stored tables and indexes in line with the app's schema when the backend starts: new tables and indexes are
  * made and filled, indexes that the schema no longer has are dropped, and documents are checked when their table's
- * validator changed. All in one transaction: a schema that does not fit changes nothing.
+ * validator changed. All in one transaction, the engine's: a schema that does not fit changes nothing.
  *
  * A table that leaves the schema keeps its documents, as on Convex.
  */
@@ -27,7 +27,7 @@ const SYSTEM_SCHEMA: SchemaJson["tables"] = [
 export type DocumentChecks = Map<string, Check>;
 
 /**
- * Applies the schema (null: the app has none).
+ * Applies the schema (null: the app has none), inside of a transaction.
  *
  * @throws Error that names the first document, and the field, that does not fit.
  */
@@ -35,25 +35,18 @@ export function applySchema(store: Store, schema: SchemaJson | null): DocumentCh
   const tableNames: TableNames = (number) => store.tableNumbered(number)?.name;
   const checks: DocumentChecks = new Map();
   const wanted = [...SYSTEM_SCHEMA, ...(schema?.tables ?? [])];
-  store.db.exec("BEGIN IMMEDIATE");
-  try {
-    for (const { tableName } of wanted) {
-      if (store.table(tableName) === undefined) store.createTable(tableName);
-    }
-    for (const { tableName, documentType } of wanted) {
-      const enforced = schema?.schemaValidation && documentType !== null && documentType.type !== "any";
-      const validator = enforced ? documentType : null;
-      if (validator !== null) checks.set(tableName, compileValidator(validator, tableNames));
-      checkStored(store, store.table(tableName) as Table, validator, checks.get(tableName));
-    }
-    for (const table of store.tables()) {
-      const indexes = wanted.find(({ tableName }) => tableName === table.name)?.indexes ?? [];
-      applyIndexes(store, table, indexes);
-    }
-    store.db.exec("COMMIT");
-  } catch (error) {
-    store.db.exec("ROLLBACK");
-    throw error;
+  for (const { tableName } of wanted) {
+    if (store.table(tableName) === undefined) store.createTable(tableName);
+  }
+  for (const { tableName, documentType } of wanted) {
+    const enforced = schema?.schemaValidation && documentType !== null && documentType.type !== "any";
+    const validator = enforced ? documentType : null;
+    if (validator !== null) checks.set(tableName, compileValidator(validator, tableNames));
+    checkStored(store, store.table(tableName) as Table, validator, checks.get(tableName));
+  }
+  for (const table of store.tables()) {
+    const indexes = wanted.find(({ tableName }) => tableName === table.name)?.indexes ?? [];
+    applyIndexes(store, table, indexes);
   }
   return checks;
 }

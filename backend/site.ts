@@ -30,7 +30,11 @@ export async function answerSite(
   try {
     const { search } = urlOf(request);
     const method = request.method ?? "GET";
-    const body = method === "GET" || method === "HEAD" ? null : await readBody(request, MAX_SITE_BODY_BYTES);
+    const bodyless = method === "GET" || method === "HEAD";
+    const body = bodyless ? null : await readBody(request, MAX_SITE_BODY_BYTES);
+    if (body === null && !bodyless) {
+      throw new HttpFailure(413, "RequestTooLarge", `the body is larger than ${MAX_SITE_BODY_BYTES} bytes`);
+    }
     const url = `http://${request.headers.host ?? "localhost"}${path}${search}`;
     const answer = await host.http({ method, url, headers: headersOf(request), body, info });
     if (answer === null)

@@ -61,7 +61,7 @@ export class SyncServer {
     this.#watches.touched(touched);
   }
 
-  /** The worker was replaced. */
+  /** Another worker is there. */
   readSetsLost(): void {
     this.#watches.allTouched();
   }

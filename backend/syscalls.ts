@@ -7,7 +7,7 @@ import type { ActionCall, Call, FunctionKind, Outcome } from "./messages.ts";
 import { readPage, type PageRequest } from "./pages.ts";
 import { Stream } from "./query.ts";
 import type { SerializedQuery } from "./ranges.ts";
-import { describeError, invoke, newRun, type Run, type Syscalls } from "./runtime.ts";
+import { checkOpen, describeError, invoke, newRun, type Run, type Syscalls } from "./runtime.ts";
 import { cancelJob, scheduleJob } from "./jobs.ts";
 import type { Transaction } from "./transaction.ts";
 import { encodeInt64, type Json, type JsonObject } from "./values.ts";
@@ -69,7 +69,10 @@ export function makeSyscalls(engine: Engine): Syscalls {
       return { queryId };
     },
     // the number stays taken, so that no other stream gets it
-    "1.0/queryCleanup": (run, args) => stream(run, args) !== undefined,
+    "1.0/queryCleanup": (run, args) => {
+      stream(run, args)?.close();
+      return stream(run, args) !== undefined;
+    },
     "1.0/db/normalizeId": (run, args) => ({
       id: transactionOf(run, "1.0/db/normalizeId").normalizeId(text(args, "table"), text(args, "idString")),
     }),
@@ -131,9 +134,12 @@ export function makeSyscalls(engine: Engine): Syscalls {
       throw new Error("transactionLimits are not supported by this backend.");
     }
     const inner = newRun(definition, callOf(run, path, args.args as Json), tx);
-    return subTransaction(tx, kind, () => invoke(definition, inner)).finally(() => {
-      inner.closed = true;
-    });
+    inner.caller = run;
+    const work = (): Promise<string> =>
+      invoke(definition, inner).finally(() => {
+        inner.closed = true;
+      });
+    return subTransaction(tx, kind, work);
   };
 
   const fromAction = (run: Run, kind: FunctionKind, args: JsonObject): Promise<string> =>
@@ -180,6 +186,7 @@ export function makeSyscalls(engine: Engine): Syscalls {
     async: async (run, operation, args) => {
       // a sub-transaction is alone on the savepoint stack: whoever else calls meanwhile has to wait
       while (run.nested !== null) await run.nested;
+      checkOpen(run);
       if (operation !== "1.0/runUdf") return perform(run, operation, args as JsonObject);
       const work = nested(run, transactionOf(run, operation), args as JsonObject);
       run.nested = work
@@ -203,13 +210,13 @@ async function subTransaction(
   work: () => Promise<string>,
 ): Promise<string> {
   if (kind === "query") return work();
-  tx.savepoint();
+  const savepoint = tx.savepoint();
   try {
     const result = await work();
-    tx.release();
+    tx.release(savepoint);
     return result;
   } catch (error) {
-    tx.rollback();
+    tx.rollback(savepoint);
     throw error;
   }
 }

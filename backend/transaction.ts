@@ -16,7 +16,7 @@ import type { Check } from "./validate.ts";
 import { fieldAt, sizeOf, type Json, type JsonObject } from "./values.ts";
 
 /** Bytes that `_id` and `_creationTime` add to a document, as Convex counts them (values/size.ts). */
-const SYSTEM_FIELDS_BYTES = 38 + 23;
+export const SYSTEM_FIELDS_BYTES = 38 + 23;
 /** The tables of Convex's own that functions may read through `ctx.db.system`. */
 const READABLE_SYSTEM_TABLES = ["_scheduled_functions"];
 
@@ -31,7 +31,7 @@ export type World = {
 type Savepoint = { writes: number; created: number };
 
 /** The key of a document in an index. */
-export function indexKey(index: Index, document: JsonObject): Buffer {
+export function indexKey(index: Pick<Index, "fields">, document: JsonObject): Buffer {
   return encodeKey(index.fields.map((path) => fieldAt(document, path)));
 }
 
@@ -48,6 +48,7 @@ export class Transaction {
   readonly world: World;
   readonly #created: Table[] = [];
   readonly #savepoints: Savepoint[] = [];
+  #failure: Error | null = null;
   /** Documents already read or written, parsed: a patch after a get reads and parses nothing again. */
   readonly #documents = new Map<number, JsonObject>();
 
@@ -58,23 +59,32 @@ export class Transaction {
     this.ts = ts;
   }
 
-  /** Opens a savepoint; every one is closed by `release` or `rollback`. */
-  savepoint(): void {
-    this.world.store.run(`SAVEPOINT s${this.#savepoints.length}`);
+  /** Opens a savepoint. @returns its number, by which `release` or `rollback` closes it. */
+  savepoint(): number {
+    this.#checkAlive();
+    const number = this.#savepoints.length;
+    this.world.store.run(`SAVEPOINT s${number}`);
     this.#savepoints.push({ writes: this.writes.length, created: this.#created.length });
+    return number;
   }
 
-  /** Keeps what was written since the last savepoint. */
-  release(): void {
+  /** Keeps what was written since a savepoint, except what a sub-transaction that has not ended wrote: nobody waited for it. */
+  release(number: number): void {
+    if (number >= this.#savepoints.length) return;
+    this.rollback(number + 1);
     this.#savepoints.pop();
-    this.world.store.run(`RELEASE s${this.#savepoints.length}`);
+    this.world.store.run(`RELEASE s${number}`);
   }
 
-  /** Undoes what was written since the last savepoint. */
-  rollback(): void {
-    const savepoint = this.#savepoints.pop() as Savepoint;
-    this.world.store.run(`ROLLBACK TO s${this.#savepoints.length}`);
-    this.world.store.run(`RELEASE s${this.#savepoints.length}`);
+  /** Undoes what was written since a savepoint; nothing when one below it was closed already. */
+  rollback(number: number): void {
+    const savepoint = this.#savepoints[number];
+    if (savepoint === undefined) return;
+    this.#savepoints.length = number;
+    if (this.world.store.db.isTransaction) {
+      this.world.store.run(`ROLLBACK TO s${number}`);
+      this.world.store.run(`RELEASE s${number}`);
+    }
     this.writes.length = savepoint.writes;
     for (const table of this.#created.splice(savepoint.created)) this.world.store.forgetTable(table);
     this.#documents.clear();
@@ -162,14 +172,21 @@ export class Transaction {
   tableToWrite(name: string): Table {
     const known = this.world.store.table(name);
     if (known !== undefined) return known;
-    const table = this.world.store.createTable(name);
-    this.#created.push(table);
-    return table;
+    return this.#apply(() => {
+      const table = this.world.store.createTable(name);
+      this.#created.push(table);
+      return table;
+    });
   }
 
   /** The commit failed: the tables that this transaction has made do not exist. */
   forgetTables(): void {
     for (const table of this.#created.splice(0)) this.world.store.forgetTable(table);
+  }
+
+  /** Why the database failed a write; such a transaction must not be committed. */
+  get failure(): Error | null {
+    return this.#failure;
   }
 
   /** Names of the tables that this transaction has made. */
@@ -183,11 +200,10 @@ export class Transaction {
     const id = newId(table.number, sequence);
     const document: JsonObject = { _id: id, _creationTime: sequence / SEQUENCES_PER_MS, ...body };
     const size = this.#measure(table, body);
-    table.insert.run(sequence, size, JSON.stringify(document));
-    const keys = table.indexes.map((index) => {
-      const key = indexKey(index, document);
-      index.insert.run(key, sequence);
-      return { index: index.id, key };
+    const keys = table.indexes.map((index) => ({ index: index.id, key: indexKey(index, document) }));
+    this.#apply(() => {
+      table.insert.run(sequence, size, JSON.stringify(document));
+      table.indexes.forEach((index, at) => index.insert.run((keys[at] as { key: Buffer }).key, sequence));
     });
     this.writes.push({ table: table.number, seq: sequence, keys });
     this.#documents.set(sequence, document);
@@ -202,28 +218,33 @@ export class Transaction {
       ...body,
     };
     const size = this.#measure(table, body);
-    table.update.run(sequence, size, JSON.stringify(document));
     const keys: Write["keys"] = [];
-    for (const index of table.indexes) {
-      const old = indexKey(index, before);
-      const key = indexKey(index, document);
-      keys.push({ index: index.id, key: old });
-      if (old.equals(key)) continue;
-      index.remove.run(old, sequence);
-      index.insert.run(key, sequence);
-      keys.push({ index: index.id, key });
-    }
+    this.#apply(() => {
+      table.update.run(sequence, size, JSON.stringify(document));
+      for (const index of table.indexes) {
+        const old = indexKey(index, before);
+        const key = indexKey(index, document);
+        keys.push({ index: index.id, key: old });
+        if (old.equals(key)) continue;
+        index.remove.run(old, sequence);
+        index.insert.run(key, sequence);
+        keys.push({ index: index.id, key });
+      }
+    });
     this.writes.push({ table: table.number, seq: sequence, keys });
     this.#documents.set(sequence, document);
   }
 
   /** Deletes a document, of a system table too. */
   removeRow(table: Table, sequence: number, document: JsonObject): void {
-    table.remove.run(sequence);
-    const keys = table.indexes.map((index) => {
-      const key = indexKey(index, document);
-      index.remove.run(key, sequence);
-      return { index: index.id, key };
+    const keys: Write["keys"] = [];
+    this.#apply(() => {
+      table.remove.run(sequence);
+      for (const index of table.indexes) {
+        const key = indexKey(index, document);
+        index.remove.run(key, sequence);
+        keys.push({ index: index.id, key });
+      }
     });
     this.writes.push({ table: table.number, seq: sequence, keys });
     this.#documents.delete(sequence);
@@ -283,6 +304,29 @@ export class Transaction {
     }
   }
 
+  /**
+   * Runs SQLite writes that belong together. One that fails half-way spoils the whole transaction, even if the function
+   * catches the error: after a full disk SQLite has rolled back by itself, and would commit each further write on its own.
+   */
+  #apply<Result>(work: () => Result): Result {
+    this.#checkAlive();
+    try {
+      return work();
+    } catch (error) {
+      this.#failure = error as Error;
+      throw error;
+    }
+  }
+
+  #checkAlive(): void {
+    this.#checkWritable();
+    if (this.#failure !== null) throw this.#failure;
+    if (!this.world.store.db.isTransaction) {
+      this.#failure = new Error("SQLite has rolled the transaction back");
+      throw this.#failure;
+    }
+  }
+
   #checkWritable(): void {
     if (!this.writable) throw new Error("Queries cannot write to the database: use a mutation.");
   }
@@ -305,15 +349,15 @@ export class Transaction {
 
   #measure(table: Table, body: JsonObject): number {
     const size = sizeOf(body) + SYSTEM_FIELDS_BYTES;
+    // a scheduled function whose end could not be written down would run again and again
+    if (table.name.startsWith("_")) return size;
     if (size > MAX_DOCUMENT_BYTES) {
       throw new Error(
         `Value is too large (${showBytes(size)} > maximum size ${showBytes(MAX_DOCUMENT_BYTES)})`,
       );
     }
-    if (!table.name.startsWith("_")) {
-      this.meter.add("documentsWritten", 1);
-      this.meter.add("bytesWritten", size);
-    }
+    this.meter.add("documentsWritten", 1);
+    this.meter.add("bytesWritten", size);
     return size;
   }
 }

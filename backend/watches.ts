@@ -36,6 +36,8 @@ export type Watch = {
   /** The result as the tail of a modification of a Transition, after its type and query id. */
   type: "QueryUpdated" | "QueryFailed";
   text: string;
+  /** The text's bytes, once somebody has needed them. */
+  bytes: Buffer | null;
   /** Grows by one with each change of the result. */
   version: number;
 };
@@ -45,7 +47,11 @@ export class Watches {
   readonly #host: Host;
   readonly #byKey = new Map<string, Watch>();
   readonly #byName = new Map<string, Watch>();
+  /** The host's, when the functions were last looked up. */
+  #generation = 0;
   #count = 0;
+  /** Groups run one after another, and mutations in between: however much is watched, a writer waits for one group. Never rejects. */
+  #lastRun: Promise<void> = Promise.resolve();
 
   constructor(host: Host) {
     this.#host = host;
@@ -87,47 +93,71 @@ export class Watches {
     }
   }
 
-  /** The worker was replaced, and no read set is known any more. */
+  /** Another worker is there: no read set is known any more, and the functions may be others. */
   allTouched(): void {
-    for (const watch of this.#byName.values()) this.#soil(watch);
+    const sameFunctions = this.#generation === this.#host.generation;
+    this.#generation = this.#host.generation;
+    for (const watch of this.#byName.values()) {
+      if (!sameFunctions) this.#lookUp(watch);
+      this.#soil(watch);
+    }
+  }
+
+  /** Finds the function behind a watch; when there is none, that is its result. */
+  #lookUp(watch: Watch): void {
+    const found = resolveFunction(this.#host, watch.call.path, "query", { admin: watch.admin });
+    watch.parked = "ok" in found;
+    if (!("ok" in found)) {
+      watch.call = { ...watch.call, path: found.path };
+    } else if (watch.running === null) {
+      this.#settle(watch, found);
+      for (const subscriber of watch.subscribers) subscriber.stale();
+    }
   }
 
   /** Brings queries up to date together, in one group on one snapshot; those that run already are waited for. */
   async refresh(watches: Watch[]): Promise<void> {
     const due = watches.filter((watch) => watch.running === null && !watch.parked);
     if (due.length > 0) {
-      const runs = due.map(({ call, journal, name }) => ({ call, journal, watch: name }));
-      const run = this.#host.queries(runs).then(({ outcomes }) => {
-        due.forEach((watch, position) => this.#settle(watch, outcomes[position] as Outcome));
-      });
+      const run = this.#lastRun.then(() => this.#run(due));
+      this.#lastRun = run;
       for (const watch of due) watch.running = run;
     }
     await Promise.all(watches.map((watch) => watch.running));
   }
 
+  async #run(due: Watch[]): Promise<void> {
+    // nobody would tell the worker to forget the read set of one that was left meanwhile
+    const wanted = due.filter((watch) => this.#byName.has(watch.name));
+    if (wanted.length === 0) return;
+    const runs = wanted.map(({ call, journal, name }) => ({ call, journal, watch: name }));
+    const outcomes = await this.#host.queries(runs);
+    wanted.forEach((watch, position) => this.#settle(watch, outcomes[position] as Outcome));
+  }
+
   #open(key: string, path: string, args: string, journal: string | null, caller: Caller): Watch {
-    const found = resolveFunction(this.#host, path, "query", caller);
     const watch: Watch = {
       name: `w${++this.#count}`,
       key,
       call: {
-        path: "ok" in found ? path : found.path,
+        path,
         args,
         info: { ip: null, userAgent: null, requestId: newRequestId() },
         scheduledId: null,
       },
       admin: caller.admin,
       subscribers: new Set(),
-      parked: "ok" in found,
+      parked: false,
       dirty: true,
       running: null,
       ranAt: 0,
       journal,
       type: "QueryUpdated",
       text: "",
+      bytes: null,
       version: 0,
     };
-    if ("ok" in found) this.#settle(watch, found);
+    this.#lookUp(watch);
     return watch;
   }
 
@@ -151,6 +181,7 @@ export class Watches {
     if (type === watch.type && text === watch.text) return;
     watch.type = type;
     watch.text = text;
+    watch.bytes = null;
     watch.version++;
   }
 }

@@ -19,6 +19,7 @@ import {
 } from "./messages.ts";
 import { describeError, installGlobals, invoke, newRun, within, type Run } from "./runtime.ts";
 import { makeSyscalls } from "./syscalls.ts";
+import { systemFunctions } from "./system.ts";
 
 const port = parentPort as NonNullable<typeof parentPort>;
 const settings = workerData as WorkerSettings;
@@ -28,6 +29,9 @@ const now = Date.now;
 const { stderr } = process;
 const exit = process.exit.bind(process);
 const cpuUsage = process.threadCpuUsage.bind(process);
+const every = setInterval;
+/** How often the thread shows that nothing blocks it, ms. */
+const ALIVE_EVERY_MS = 100;
 for (const fault of ["unhandledRejection", "uncaughtException"]) {
   // what a function started and did not wait for must not take the others along
   process.on(fault, (error: unknown) => stderr.write(`[functions] ${fault}: ${String(error)}\n`));
@@ -50,14 +54,21 @@ function callOut(target: ActionCall): Promise<Outcome> {
   return new Promise((resolve) => waiting.set(id, resolve));
 }
 
+function showAlive(): void {
+  const { user, system } = cpuUsage();
+  progress[PROGRESS.cpuAt] = (user + system) / 1000;
+  progress[PROGRESS.aliveAt] = monotonicMs();
+}
+
 function reportProgress(position: number | null): void {
-  if (position !== null) {
-    progress[PROGRESS.message] = message;
-    progress[PROGRESS.position] = position;
-    const { user, system } = cpuUsage();
-    progress[PROGRESS.cpuAt] = (user + system) / 1000;
+  if (position === null) {
+    progress[PROGRESS.startedAt] = 0;
+    return;
   }
-  progress[PROGRESS.startedAt] = position === null ? 0 : monotonicMs();
+  progress[PROGRESS.message] = message;
+  progress[PROGRESS.position] = position;
+  showAlive();
+  progress[PROGRESS.startedAt] = progress[PROGRESS.aliveAt] as number;
 }
 
 async function runAction(app: App, id: number, call: Call): Promise<void> {
@@ -120,19 +131,29 @@ async function answerHttp(app: App, request: HttpTask): Promise<HttpAnswer> {
 
 function handle(engine: Engine, app: App, request: ToWorker): void {
   const inTurn = (id: number, work: () => Promise<void>): void => {
-    turn = turn.then(() => {
-      message = id;
-      return work();
-    });
+    turn = turn
+      .then(() => {
+        message = id;
+        return work();
+      })
+      // the engine itself failed (a damaged file): those who wait must not wait for ever
+      .catch((error: unknown) => {
+        stderr.write(`heartbeat-backend: the engine failed: ${String(error)}\n`);
+        exit(1);
+      });
   };
   switch (request.type) {
     case "batch":
-      return inTurn(request.id, async () => send(await engine.runBatch(request.id, request.tasks)));
+      return inTurn(request.id, async () => send(await engine.runBatch(request.id, request.tasks, send)));
     case "queries":
       return inTurn(request.id, async () => {
-        const outcomes = await engine.runQueries(request.runs);
+        const outcomes = await engine.runQueries(request.runs, request.at);
         send({ type: "queries", id: request.id, outcomes, ts: engine.clock.ts });
       });
+    case "snapshot":
+      return inTurn(request.id, async () =>
+        send({ type: "snapshot", id: request.id, ts: engine.keepSnapshot() }),
+      );
     case "due":
       return inTurn(request.id, async () => {
         const duties = engine.due(request.running);
@@ -153,6 +174,10 @@ function handle(engine: Engine, app: App, request: ToWorker): void {
       return inTurn(0, async () => engine.forget(request.watch));
     case "observe":
       return engine.clock.observe(request.ts);
+    case "rest":
+      return inTurn(request.id, async () => send({ type: "rest", id: request.id }));
+    case "takeOver":
+      return;
     case "stop":
       return inTurn(0, async () => {
         engine.close();
@@ -162,18 +187,33 @@ function handle(engine: Engine, app: App, request: ToWorker): void {
 }
 
 async function main(): Promise<void> {
-  const engine = new Engine(settings.file, now, reportProgress);
+  const asked = new Promise<ToWorker>((resolve) => port.once("message", resolve));
   const hooks: { app: App; callOut: typeof callOut } = { app: undefined as unknown as App, callOut };
   installGlobals(makeSyscalls(hooks), settings.env, (line) => stderr.write(line));
-  const app = await loadApp(settings.bundle, (number) => engine.store.tableNumbered(number)?.name);
+  let engine: Engine | null = null;
+  const app = await loadApp(settings.bundle, (number) => engine?.store.tableNumbered(number)?.name);
+  for (const definition of systemFunctions(app, settings.env.CONVEX_CLOUD_URL ?? "")) {
+    app.functions.set(definition.path, definition);
+  }
   hooks.app = app;
-  engine.start(app);
-  port.on("message", (request: ToWorker) => handle(engine, app, request));
+  send({ type: "loaded" });
+  const takeOver = (await asked) as ToWorker & { type: "takeOver" };
+  const serving = new Engine(settings.file, now, reportProgress);
+  engine = serving;
+  serving.start(app, takeOver.replaces);
+  port.on("message", (request: ToWorker) => handle(serving, app, request));
   const functions = [...app.functions.values()].map(
     ({ path, kind, internal }) =>
       [path, { kind, internal }] as [string, { kind: typeof kind; internal: boolean }],
   );
-  send({ type: "ready", ts: engine.clock.ts, functions, nextDue: engine.nextDue() });
+  showAlive();
+  every(() => {
+    if (progress[PROGRESS.startedAt] !== 0) return;
+    showAlive();
+    serving.snapshots.expire(now());
+  }, ALIVE_EVERY_MS);
+  const { clock, storedTs } = serving;
+  send({ type: "ready", ts: clock.ts, storedTs, functions, nextDue: serving.nextDue() });
 }
 
 main().catch((error: unknown) =>

@@ -1,58 +1,18 @@
 /** npm convex's WebSocket client, unchanged, and the protocol itself where the client hides it. */
-import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { ConvexClient } from "convex/browser";
 import { makeFunctionReference } from "convex/server";
 import { ConvexError } from "convex/values";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
+import { Peer, type Message } from "./peer.ts";
 import { APP, eventually, startBackend, temporaryFolder, type Backend } from "./server.ts";
 
 const add = makeFunctionReference<"mutation">("notes:add");
 const refuse = makeFunctionReference<"mutation">("notes:refuse");
 const crash = makeFunctionReference<"mutation">("notes:crash");
-const list = makeFunctionReference<"query", Record<string, never>, { text: string }[]>("notes:list");
-const page = makeFunctionReference<"query">("notes:page");
 const withStars = makeFunctionReference<"query", { from: number; to: number }, string[]>("notes:withStars");
 const echo = makeFunctionReference<"query">("values:echo");
 const echoAction = makeFunctionReference<"action">("values:echoAction");
-
-type Message = { type: string; [field: string]: unknown };
-
-/** A bare WebSocket peer that keeps every message. */
-class Peer {
-  readonly messages: Message[] = [];
-  readonly socket: WebSocket;
-  readonly closed: Promise<number>;
-
-  constructor(url: string, path = "/api/1.48.0/sync") {
-    this.socket = new WebSocket(url.replace("http", "ws") + path);
-    this.socket.on("message", (data) =>
-      this.messages.push(JSON.parse((data as Buffer).toString()) as Message),
-    );
-    this.closed = new Promise((resolve) => this.socket.once("close", resolve));
-  }
-
-  static async connect(url: string, sessionId: string): Promise<Peer> {
-    const peer = new Peer(url);
-    await new Promise((resolve) => peer.socket.once("open", resolve));
-    peer.send({ type: "Connect", sessionId, connectionCount: 0, lastCloseReason: null, clientTs: 0 });
-    return peer;
-  }
-
-  send(message: Message): void {
-    this.socket.send(JSON.stringify(message));
-  }
-
-  of(type: string): Message[] {
-    return this.messages.filter((message) => message.type === type);
-  }
-
-  wait(type: string, count = 1): Promise<Message[]> {
-    return eventually(
-      () => Promise.resolve(this.of(type)),
-      (found) => found.length >= count,
-    );
-  }
-}
 
 let backend: Backend;
 const clients: { close: () => unknown }[] = [];
@@ -134,27 +94,52 @@ describe("npm ConvexClient", () => {
     );
   });
 
-  test("finishes its mutation exactly once when the backend is killed and started again", async () => {
+  test("finishes every mutation exactly once, in order, when the backend is killed amid them", async () => {
     const folder = temporaryFolder();
     const first = await startBackend(folder);
     const { port } = new URL(first.url);
     const client = new ConvexClient(first.url);
     clients.push(client);
-    await client.mutation(add, { text: "before" });
+    const sent = Array.from({ length: 1000 }, (_, number) => `m${number}`);
+    let answered = 0;
+    const mutations = sent.map((text) => client.mutation(add, { text }).then(() => answered++));
+    await Promise.race(mutations);
     await first.end("SIGKILL");
-    const later = client.mutation(add, { text: "after" });
+    expect(answered).toBeLessThan(sent.length);
     const second = await startBackend(folder, APP, Number(port));
-    await later;
+    await Promise.all(mutations);
     const notes = (await second.call("query", "notes:list")).value as { text: string }[];
-    expect(notes.map(({ text }) => text)).toEqual(["before", "after"]);
+    expect(notes.map(({ text }) => text)).toEqual(sent);
     await client.close();
     await second.end();
   });
-});
 
-test("npm ConvexHttpClient asks for several reads at one timestamp", async () => {
-  const client = new ConvexHttpClient(backend.url);
-  expect(await client.consistentQuery(list, {})).toEqual((await backend.call("query", "notes:list")).value);
+  test("shows an optimistic result until the real one is there, and never goes back", async () => {
+    const client = connect();
+    const from = { from: 700, to: 800 };
+    const seen: string[][] = [];
+    client.onUpdate(withStars, from, (texts) => void seen.push(texts));
+    await eventually(
+      () => Promise.resolve(seen.length),
+      (count) => count > 0,
+    );
+    const send = (text: string): Promise<unknown> =>
+      client.mutation(
+        add,
+        { text, stars: 750 },
+        {
+          optimisticUpdate: (store) => {
+            const texts = store.getQuery(withStars, from) ?? [];
+            store.setQuery(withStars, from, [...texts, `${text}?`]);
+          },
+        },
+      );
+    await Promise.all(["a", "b", "c"].map(send));
+    expect(seen.at(-1)).toEqual(["a", "b", "c"]);
+    const lengths = seen.map((texts) => texts.length);
+    expect(lengths).toEqual([...lengths].sort((left, right) => left - right));
+    expect(seen).toContainEqual(["a?", "b?", "c?"]);
+  });
 });
 
 describe("the protocol", () => {
@@ -214,27 +199,6 @@ describe("the protocol", () => {
     client.send({ type: "ModifyQuerySet", baseVersion: 5, newVersion: 6, modifications: [] });
     expect((await client.wait("FatalError"))[0]?.error).toContain("Base version 5");
     await client.closed;
-  });
-
-  test("keeps a page of a subscription at its end while rows come in", async () => {
-    const client = connect();
-    await client.mutation(add, { text: "p1", stars: 5000 });
-    const last = (await client.query(page, { size: 100, cursor: null })) as { page: string[] };
-    const seen: string[][] = [];
-    client.onUpdate(page, { size: last.page.length, cursor: null }, (found: { page: string[] }) => {
-      seen.push(found.page);
-    });
-    await eventually(
-      () => Promise.resolve(seen.length),
-      (count) => count > 0,
-    );
-    await client.mutation(add, { text: "p0", stars: -1 });
-    await eventually(
-      () => Promise.resolve(seen.length),
-      (count) => count > 1,
-    );
-    expect(seen.at(-1)).toEqual(expect.arrayContaining(["p0", "p1"]));
-    expect(seen.at(-1)?.length).toBe(last.page.length + 1);
   });
 
   test("tells the subscriber of a query that never ends so, once, and serves the others on", async () => {

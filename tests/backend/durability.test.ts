@@ -1,72 +1,31 @@
-/** What must hold whatever happens to the process: the data, the lock, the schema. */
+/** What must hold at a start and at every answer: the lock, the schema, the commit. Kills are in kill.test.ts. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { Store } from "../../backend/store.ts";
-import { APP, argumentsFor, runToEnd, startBackend, temporaryFolder } from "./server.ts";
+import { APP, argumentsFor, makeApp, runToEnd, startBackend, temporaryFolder } from "./server.ts";
 
-type Note = { _id: string; text: string };
+type Note = { text: string };
 
-/** Writes an app of one file of functions and a schema into a folder of its own, where npm packages resolve. */
-function makeApp(schema: string): string {
-  const project = temporaryFolder();
-  symlinkSync(fileURLToPath(new URL("../../node_modules", import.meta.url)), join(project, "node_modules"));
-  const folder = join(project, "convex");
-  mkdirSync(folder);
-  writeFileSync(join(folder, "schema.ts"), schema);
-  writeFileSync(
-    join(folder, "notes.ts"),
-    `import { mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+/** An app of one file of functions and a schema. */
+function makeNotes(schema: string): string {
+  const notes = `import { mutationGeneric as mutation, queryGeneric as query } from "convex/server";
      export const add = mutation((ctx, args) => ctx.db.insert("notes", args));
-     export const byText = query((ctx) => ctx.db.query("notes").withIndex("by_text").collect());`,
-  );
-  return folder;
+     export const byText = query((ctx) => ctx.db.query("notes").withIndex("by_text").collect());`;
+  return makeApp({ "schema.ts": schema, "notes.ts": notes });
 }
 
 const schemaOf = (fields: string, index = ""): string =>
   `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values";
    export default defineSchema({ notes: defineTable(${fields})${index} });`;
 
-describe("a backend that is killed", () => {
-  test("has every write that it acknowledged, with its indexes, and takes its folder over again", async () => {
-    const folder = temporaryFolder();
-    let backend = await startBackend(folder);
-    const acknowledged: string[] = [];
-    for (let round = 0; round < 2; round++) {
-      const { call, end } = backend;
-      let running = true;
-      const write = async (writer: number): Promise<void> => {
-        for (let step = 0; running; step++) {
-          const text = `${round}-${writer}-${step}`;
-          const answer = await call("mutation", "notes:add", { text, stars: step }).catch(() => null);
-          if (answer?.status === "success") acknowledged.push(text);
-          else return;
-        }
-      };
-      const writers = Promise.all([0, 1, 2, 3, 4, 5].map(write));
-      await new Promise((resolve) => setTimeout(resolve, 150 + round * 77));
-      await end("SIGKILL");
-      running = false;
-      await writers;
-      backend = await startBackend(folder);
-    }
-    const notes = (await backend.call("query", "notes:list")).value as Note[];
-    const texts = new Set(notes.map(({ text }) => text));
-    expect(acknowledged.length).toBeGreaterThan(10);
-    expect(acknowledged.filter((text) => !texts.has(text))).toEqual([]);
-    const indexed = (await backend.call("query", "notes:withStars", { from: 0, to: 1e9 })).value as string[];
-    expect(indexed.sort()).toEqual([...texts].sort());
-    expect(await backend.end()).toBe(0);
-  });
-});
-
 test("an answer leaves only after its commit: not while somebody else holds the database", async () => {
   const folder = temporaryFolder();
   const backend = await startBackend(folder);
-  const other = new DatabaseSync(join(folder, "db", "data.sqlite3"));
+  const other = new DatabaseSync(join(folder, "db", "data.sqlite3"), { timeout: 2000 });
   other.exec("BEGIN IMMEDIATE");
   let answered = false;
   const calls = Promise.all(
@@ -139,13 +98,13 @@ describe("a start that cannot be", () => {
 describe("a schema that changed", () => {
   test("gets its new index filled and its old one dropped", async () => {
     const folder = temporaryFolder();
-    const before = await startBackend(folder, makeApp(schemaOf("{ text: v.string() }")));
+    const before = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
     for (const text of ["b", "a"]) await before.call("mutation", "notes:add", { text });
     expect((await before.call("query", "notes:byText")).errorMessage).toContain(
       "Index notes.by_text not found.",
     );
     await before.end();
-    const indexed = makeApp(schemaOf("{ text: v.string() }", '.index("by_text", ["text"])'));
+    const indexed = makeNotes(schemaOf("{ text: v.string() }", '.index("by_text", ["text"])'));
     const after = await startBackend(folder, indexed);
     const notes = (await after.call("query", "notes:byText")).value as Note[];
     expect(notes.map(({ text }) => text)).toEqual(["a", "b"]);
@@ -154,15 +113,15 @@ describe("a schema that changed", () => {
 
   test("that a document does not fit refuses the start, names id and field, and changes nothing", async () => {
     const folder = temporaryFolder();
-    const before = await startBackend(folder, makeApp(schemaOf("{ text: v.string() }")));
+    const before = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
     const id = (await before.call("mutation", "notes:add", { text: "a" })).value as string;
     await before.end();
-    const numbers = makeApp(schemaOf("{ text: v.number() }", '.index("by_text", ["text"])'));
+    const numbers = makeNotes(schemaOf("{ text: v.number() }", '.index("by_text", ["text"])'));
     const refused = await runToEnd(argumentsFor(folder, numbers));
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain(`Document with ID "${id}"`);
     expect(refused.stderr).toContain("Path: .text");
-    const again = await startBackend(folder, makeApp(schemaOf("{ text: v.string() }")));
+    const again = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
     expect((await again.call("mutation", "notes:add", { text: "b" })).status).toBe("success");
     await again.end();
   });

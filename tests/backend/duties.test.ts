@@ -85,6 +85,38 @@ describe("a scheduled function", () => {
     expect((await backend.call("mutation", "jobs:schedule", args)).status).toBe("error");
     expect((await backend.call("query", "jobs:open")).value).toBe(0);
   });
+
+  test("of a sub-transaction that was refused was never scheduled either", async () => {
+    const inside = (fail: boolean) =>
+      backend.call("mutation", "jobs:scheduleInside", { name: "inside", fail });
+    expect((await inside(true)).value).toBe("refused");
+    const id = (await inside(false)).value as string;
+    await eventually(
+      () => state(id),
+      ({ kind }) => kind === "success",
+    );
+    expect(await count("inside")).toBe(1);
+  });
+
+  test("may be scheduled and cancelled by an action", async () => {
+    const { value } = await backend.call("action", "jobs:scheduleAndCancel", { name: "by an action" });
+    const [kept, cancelled] = value as [string, string];
+    await eventually(
+      () => state(kept),
+      ({ kind }) => kind === "success",
+    );
+    expect((await state(cancelled)).kind).toBe("canceled");
+    expect(await count("by an action")).toBe(1);
+  });
+
+  test.each([
+    ["that is not there", "no:where", 0, "Attempted to schedule function at nonexistent path: no:where"],
+    ["that is a query", "runtime:count", 0, "Only mutations and actions can be scheduled"],
+    ["in six years", "jobs:run", 6 * 366 * 86_400_000, "is more than 5 years in the future"],
+  ])("%s is refused", async (_name, path, inMs, sentence) => {
+    const answer = await backend.call("mutation", "jobs:scheduleWrongly", { path, inMs });
+    expect(answer.errorMessage).toContain(sentence);
+  });
 });
 
 describe("after the backend was killed and started again", () => {

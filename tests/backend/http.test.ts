@@ -1,5 +1,7 @@
 /** The HTTP API of a real backend process. */
 import { request } from "node:http";
+import { ConvexHttpClient } from "convex/browser";
+import { makeFunctionReference } from "convex/server";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startBackend, type Backend } from "./server.ts";
 
@@ -48,18 +50,58 @@ describe("calls", () => {
     expect((await raw("/api/run/values", post('{"args":{}}'))).text).toContain("MissingIdentifier");
   });
 
+  test("a part of /api/run's path may be percent-encoded, and is refused when it cannot be decoded", async () => {
+    const encoded = [..."values"].map((letter) => `%${letter.charCodeAt(0).toString(16)}`).join("");
+    const answer = await raw(`/api/run/${encoded}/%65cho`, post('{"args":{"value":"y"}}'));
+    expect(answer.text).toBe('{"status":"success","value":"y"}');
+    const broken = await raw("/api/run/%E0%A4%A/echo", post('{"args":{}}'));
+    expect([broken.status, JSON.parse(broken.text).code]).toEqual([400, "MissingIdentifier"]);
+  });
+
   test("several queries can be asked at once", async () => {
     const queries = [1, 2].map((value) => ({ path: "values:echo", args: { value } }));
     const { text } = await raw("/api/query_batch", post(JSON.stringify({ queries })));
     expect(text).toBe('{"results":[{"status":"success","value":1.0},{"status":"success","value":2.0}]}');
   });
 
-  test("a query at a timestamp sees what was there, or says that it cannot", async () => {
-    const { text } = await raw("/api/query_ts", { method: "POST" });
-    const { ts } = JSON.parse(text) as { ts: string };
-    const body = JSON.stringify({ path: "values:echo", args: { value: 1 }, ts: "AAAAAAAAAAA=" });
-    expect(ts).toMatch(/^[A-Za-z0-9+/]{11}=$/);
-    expect((await raw("/api/query_at_ts", post(body))).text).toContain("SnapshotNotSupported");
+  test("several queries at once fail each for itself, in their order", async () => {
+    const queries = ["no:where", "values:echo", "notes:add", "notes:wrongReturn"].map((path) => ({
+      path,
+      args: path === "values:echo" ? { value: 1 } : {},
+    }));
+    const { results } = JSON.parse((await raw("/api/query_batch", post(JSON.stringify({ queries })))).text);
+    expect(results.map(({ status }: { status: string }) => status)).toEqual([
+      ...["error", "success", "error", "error"],
+    ]);
+  });
+
+  test("several queries at one timestamp see what was there, whatever is written meanwhile", async () => {
+    const client = new ConvexHttpClient(backend.url);
+    const list = makeFunctionReference<"query", Record<string, never>, unknown[]>("notes:list");
+    const before = await client.consistentQuery(list, {});
+    for (const text of ["later", "latest"]) await backend.call("mutation", "notes:add", { text });
+    expect(await client.consistentQuery(list, {})).toEqual(before);
+    expect((await new ConvexHttpClient(backend.url).consistentQuery(list, {})).length).toBe(
+      before.length + 2,
+    );
+    expect((await client.query(list, {})).length).toBe(before.length + 2);
+  });
+
+  test("a query at a timestamp that is not kept says so; only so many are", async () => {
+    const take = async (): Promise<string> => (await raw("/api/query_ts", { method: "POST" })).text;
+    const ask = (ts: string): Promise<{ status: number; text: string }> =>
+      raw("/api/query_at_ts", post(JSON.stringify({ path: "notes:list", args: {}, ...JSON.parse(ts) })));
+    const first = await take();
+    expect(JSON.parse(first).ts).toMatch(/^[A-Za-z0-9+/]{11}=$/);
+    expect((await ask(first)).status).toBe(200);
+    for (let number = 0; number < 20; number++) {
+      await backend.call("mutation", "notes:add", { text: "another" });
+      await take();
+    }
+    for (const ts of [first, '{"ts":"AAAAAAAAAAA="}']) {
+      expect(JSON.parse((await ask(ts)).text).code).toBe("SnapshotTooOld");
+    }
+    expect((await ask(await take())).status).toBe(200);
   });
 });
 
@@ -168,15 +210,51 @@ describe("the transport", () => {
       400,
       "InvalidVersion",
     ],
+    ["a call without arguments", post('{"path":"values:echo"}'), 400, "BadJsonBody"],
+    ["a path with a blank", post('{"path":"val ues:echo","args":{}}'), 400, "BadConvexFunctionIdentifier"],
+    ["an export with a dash", post('{"path":"values:ec-ho","args":{}}'), 400, "BadConvexFunctionIdentifier"],
+    [
+      "a component's function",
+      post('{"path":"values:echo","args":{},"componentPath":"child"}'),
+      400,
+      "ComponentsNotSupported",
+    ],
+    [
+      "an unknown kind of authorization",
+      post('{"path":"values:echo","args":{}}', { authorization: "Basic eDp5" }),
+      401,
+      "InvalidAuthHeader",
+    ],
   ])("refuses %s with Convex's code", async (_name, init, status, code) => {
     const answer = await raw("/api/query", init);
     expect([answer.status, JSON.parse(answer.text).code]).toEqual([status, code]);
   });
 
-  test("names what it does not do", async () => {
-    const answer = await raw("/api/deploy2/start_push", post("{}"));
-    expect(answer.status).toBe(404);
-    expect(answer.text).toContain("/api/deploy2/start_push is not supported by this backend");
+  test.each([
+    ["/api/query_batch", post('{"queries":[null]}'), "BadJsonBody"],
+    ["/api/query_batch", post('{"queries":{}}'), "BadJsonBody"],
+    ["/api/query_at_ts", post('{"path":"values:echo","args":{},"ts":5}'), "BadTimestamp"],
+    ["/api/query?path=values:echo", {}, "BadQueryArgs"],
+    ["/api/query?path=values:echo&args={", {}, "BadJsonBody"],
+  ])("refuses what it cannot read: %s, %#", async (path, init, code) => {
+    const answer = await raw(path, init);
+    expect([answer.status, JSON.parse(answer.text).code]).toEqual([400, code]);
+  });
+
+  test.each([
+    ["POST", "/api/deploy2/start_push", 403, "NotSupported", "takes no pushes"],
+    ["GET", "/api/v1/get_canonical_urls", 403, "NotSupported", "takes no pushes"],
+    ["GET", "/api/stream_function_logs?cursor=0", 403, "NotSupported", "stderr"],
+    ["POST", "/api/update_environment_variables", 403, "NotSupported", "environment variables"],
+    ["POST", "/api/storage/upload", 403, "NotSupported", "no file storage"],
+    ["POST", "/api/nowhere", 404, "NotFound", "/api/nowhere"],
+    ["PUT", "/api/query", 405, "MethodNotAllowed", "PUT"],
+  ])("says what it does not do: %s %s", async (method, path, status, code, words) => {
+    const answer = await raw(path, method === "GET" ? {} : { ...post("{}"), method });
+    expect([answer.status, JSON.parse(answer.text)]).toEqual([
+      status,
+      { code, message: expect.stringContaining(words) },
+    ]);
   });
 
   test("answers a page of another origin", async () => {
@@ -222,6 +300,45 @@ describe("HTTP actions", () => {
     expect([response.status, response.headers.get("x-asked")]).toEqual([201, "1"]);
     expect(await response.text()).toMatch(/^[0-9a-z]{32}$/);
     expect(await (await fetch(`${base}/files/a/b`)).text()).toBe("/files/a/b");
+  });
+
+  test.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])(
+    "get every byte and header of a %s, and give back theirs",
+    async (method) => {
+      const body = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+      const response = await fetch(`${backend.siteUrl}/mirror`, {
+        method,
+        body,
+        headers: { "x-given": "é" },
+      });
+      expect([response.status, response.headers.get("x-method")]).toEqual([207, method]);
+      expect(response.headers.getSetCookie()).toEqual(["a=1", "b=2"]);
+      expect(response.headers.get("x-given")).toBe("é");
+      expect(new Uint8Array(await response.arrayBuffer())).toEqual(body.reverse());
+    },
+  );
+
+  test("answer HEAD as GET without its body, may have none, and pass the longest prefix", async () => {
+    const head = await fetch(`${backend.siteUrl}/files/a`, { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    expect((await fetch(`${backend.siteUrl}/empty`)).status).toBe(204);
+    expect((await fetch(`${backend.siteUrl}/files/a%20b?c=d`)).status).toBe(200);
+    expect((await fetch(`${backend.siteUrl}/files`)).status).toBe(404);
+    expect((await fetch(`${backend.siteUrl}/notes`)).status).toBe(404);
+  });
+
+  test("do not fail because of a token that nobody here can check", async () => {
+    const response = await fetch(`${backend.siteUrl}/files/a`, {
+      headers: { authorization: "Bearer x.y.z" },
+    });
+    expect(response.status).toBe(200);
+  });
+
+  test("hand a ConvexError's data on, and write nothing then", async () => {
+    const response = await fetch(`${backend.siteUrl}/refuse`);
+    expect(response.status).toBe(500);
+    expect(await response.json()).toMatchObject({ data: { name: "refused over HTTP" } });
+    expect((await backend.call("query", "runtime:count", { name: "refused over HTTP" })).value).toBe(0);
   });
 
   test("that do not exist are 404, that throw are 500", async () => {

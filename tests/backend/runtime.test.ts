@@ -52,6 +52,11 @@ describe("inside a query or mutation", () => {
 });
 
 describe("sub-transactions", () => {
+  test("see what their caller wrote, and what they wrote is seen by it, unless they were refused", async () => {
+    expect((await backend.call("mutation", "jobs:visible", { name: "visible" })).value).toEqual([1, 2, 2, 3]);
+    expect(await count("visible")).toBe(3);
+  });
+
   test("roll back alone, in order, whatever else the caller does meanwhile", async () => {
     const { value } = await backend.call("mutation", "runtime:outer", { name: "sub" });
     expect(value).toEqual(["sub0", { refused: { name: "sub1" } }, "sub2"]);
@@ -93,6 +98,15 @@ describe("a function that cannot go on", () => {
     expect(JSON.stringify(hungry)).toMatch(/runtime:hungry (was stopped|execution timed out)/);
     expect((await backend.call("mutation", "runtime:note", { name: "fed" })).status).toBe("success");
     expect(await Promise.all([count("hungry"), count("fed")])).toEqual([0, 1]);
+  });
+
+  test("because it is an action that never pauses is cut off too, and all others go on", async () => {
+    const action = backend.call("action", "runtime:endlessAction");
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const neighbour = backend.call("mutation", "runtime:note", { name: "beside an endless action" });
+    expect((await neighbour).status).toBe("success");
+    expect(JSON.stringify(await action)).toContain("had to be replaced");
+    expect(await count("beside an endless action")).toBe(1);
   });
 
   test("because it never ends is cut off alone: its neighbours commit, running actions are told", async () => {

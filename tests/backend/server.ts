@@ -1,11 +1,14 @@
 /** Starts the real backend process for a test, and ends it. */
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
 
+/** A clock that a file sets. */
+const CLOCK = new URL("../convex/clock.mjs", import.meta.url).href;
 const MAIN = fileURLToPath(new URL("../../backend/main.ts", import.meta.url));
 export const APP = fileURLToPath(new URL("./app", import.meta.url));
 
@@ -23,21 +26,38 @@ export type Backend = {
   adminKey: string;
   functionsHash: string;
   process: ChildProcess;
+  /** What it has written on stderr: its own lines, and what functions log. */
+  log: () => string;
   call: (kind: string, path: string, args?: object, headers?: Record<string, string>) => Promise<Answer>;
   /** Sends a signal and waits for the end. @returns the exit code, null after a kill. */
   end: (signal?: NodeJS.Signals) => Promise<number | null>;
 };
 
-/** What is left to be undone when the test process ends, last first. */
 const leftovers: (() => void)[] = [];
-process.once("exit", () => {
-  for (const undo of leftovers.reverse()) undo();
+// the process that runs a test file is ended without an "exit" event
+afterAll(() => {
+  for (const undo of leftovers.splice(0).reverse()) undo();
 });
 
-/** A folder that lives as long as the test process. */
+/** Has something undone after the last test of the file, last first, whatever failed. */
+export function atTheEnd(undo: () => void): void {
+  leftovers.push(undo);
+}
+
+/** A folder that lives as long as the test file runs. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "backend-test-"));
-  leftovers.push(() => rmSync(folder, { recursive: true, force: true }));
+  atTheEnd(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+  return folder;
+}
+
+/** Writes an app into a folder of its own, where npm packages resolve. @param files texts by name. @returns its convex folder. */
+export function makeApp(files: Record<string, string>): string {
+  const project = temporaryFolder();
+  symlinkSync(fileURLToPath(new URL("../../node_modules", import.meta.url)), join(project, "node_modules"));
+  const folder = join(project, "convex");
+  mkdirSync(folder);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   return folder;
 }
 
@@ -57,12 +77,26 @@ export function runToEnd(args: string[]): Promise<{ code: number | null; stderr:
   return new Promise((resolve) => child.once("close", (code) => resolve({ code, ...texts })));
 }
 
-/** Starts a backend and waits for its ready line. @param port 0 for any free one. */
-export async function startBackend(folder = temporaryFolder(), functions = APP, port = 0): Promise<Backend> {
-  const child = spawn(process.execPath, argumentsFor(folder, functions, port), {
+/**
+ * Starts a backend and waits for its ready line.
+ *
+ * @param port 0 for any free one.
+ * @param options further arguments.
+ * @param clock a file that tells the time, ms since the epoch; it stands still otherwise.
+ */
+export async function startBackend(
+  folder = temporaryFolder(),
+  functions = APP,
+  port = 0,
+  options: string[] = [],
+  clock?: string,
+): Promise<Backend> {
+  const preload = clock === undefined ? [] : ["--import", CLOCK];
+  const child = spawn(process.execPath, [...preload, ...argumentsFor(folder, functions, port), ...options], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, STORY_CLOCK: clock },
   });
-  leftovers.push(() => child.kill("SIGKILL"));
+  atTheEnd(() => child.kill("SIGKILL"));
   let stderr = "";
   child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
   const ended = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
@@ -76,6 +110,7 @@ export async function startBackend(folder = temporaryFolder(), functions = APP, 
     ...ready,
     adminKey,
     process: child,
+    log: () => stderr,
     call: async (kind, path, args = {}, headers = {}) => {
       const response = await fetch(`${ready.url}/api/${kind}`, {
         method: "POST",
@@ -102,4 +137,16 @@ export async function eventually<Value>(
     if (expected(value) || Date.now() > deadline) return value;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
+}
+
+let fences = 0;
+/** How often functions have logged this line. What they logged until now has arrived: the log of a later run has. */
+export async function runsOf(backend: Backend, line: string): Promise<number> {
+  const list = `fence${++fences}`;
+  await backend.call("query", "rows:first", { list, count: 1 });
+  const log = await eventually(
+    () => Promise.resolve(backend.log()),
+    (text) => text.includes(list),
+  );
+  return log.split(`${line}\n`).length - 1;
 }

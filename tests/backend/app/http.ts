@@ -29,4 +29,30 @@ http.route({
   }),
 });
 
+const mirror = httpAction(async (_ctx, request) => {
+  const headers = new Headers({ "content-type": "application/octet-stream", "x-method": request.method });
+  for (const cookie of ["a=1", "b=2"]) headers.append("set-cookie", cookie);
+  headers.set("x-given", request.headers.get("x-given") ?? "");
+  const bytes = new Uint8Array(await request.arrayBuffer());
+  return new Response(bytes.reverse(), { status: 207, headers });
+});
+for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const) {
+  http.route({ path: "/mirror", method, handler: mirror });
+}
+
+http.route({
+  path: "/refuse",
+  method: "GET",
+  handler: httpAction(async (ctx) => {
+    await ctx.runMutation(references.inner, { name: "refused over HTTP", fail: true });
+    return new Response();
+  }),
+});
+
+http.route({
+  path: "/empty",
+  method: "GET",
+  handler: httpAction(async () => new Response(null, { status: 204 })),
+});
+
 export default http;

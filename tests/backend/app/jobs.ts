@@ -1,5 +1,6 @@
 import {
   actionGeneric as action,
+  makeFunctionReference,
   internalMutationGeneric as internalMutation,
   mutationGeneric as mutation,
   queryGeneric as query,
@@ -64,5 +65,51 @@ export const tick = internalMutation({
   args: { name: v.string() },
   handler: async (ctx, { name }) => {
     await ctx.db.insert("runs", { name, at: Date.now() });
+  },
+});
+
+/** Schedules in a sub-transaction that is refused afterwards, or not. */
+export const scheduleInside = mutation({
+  args: { name: v.string(), fail: v.boolean() },
+  handler: async (ctx, { name, fail }) => {
+    const schedule = makeFunctionReference<"mutation", object, string>("jobs:schedule");
+    return ctx
+      .runMutation(schedule, { name, inMs: 0, kind: "mutation", refuse: fail })
+      .catch(() => "refused");
+  },
+});
+
+/** An action that schedules one function, and schedules and cancels another. */
+export const scheduleAndCancel = action({
+  args: { name: v.string() },
+  handler: async (ctx, { name }) => {
+    const kept = await ctx.scheduler.runAt(Date.now() + 50, references.run, { name });
+    const cancelled = await ctx.scheduler.runAfter(50, references.run, { name });
+    await ctx.scheduler.cancel(cancelled);
+    return [kept, cancelled];
+  },
+});
+
+export const scheduleWrongly = mutation({
+  args: { path: v.string(), inMs: v.number() },
+  handler: (ctx, { path, inMs }) =>
+    ctx.scheduler.runAfter(inMs, makeFunctionReference<"mutation">(path), { name: "x" }),
+});
+
+/** What is seen of a row inside and outside of a sub-transaction, before and after. */
+export const visible = mutation({
+  args: { name: v.string() },
+  handler: async (ctx, { name }) => {
+    const seen: number[] = [];
+    const count = async (): Promise<void> => void seen.push(await ctx.runQuery(references.count, { name }));
+    await ctx.db.insert("runs", { name, at: 0 });
+    await count();
+    await ctx.runMutation(references.inner, { name, fail: false });
+    await count();
+    await ctx.runMutation(references.inner, { name, fail: true }).catch(() => undefined);
+    await count();
+    await ctx.db.insert("runs", { name, at: 0 });
+    await count();
+    return seen;
   },
 });

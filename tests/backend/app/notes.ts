@@ -1,5 +1,6 @@
 import {
   internalMutationGeneric as internalMutation,
+  internalQueryGeneric as internalQuery,
   mutationGeneric as mutation,
   queryGeneric as query,
 } from "convex/server";
@@ -101,3 +102,5 @@ export const wrongReturn = query({
   returns: v.string(),
   handler: async () => 5 as unknown as string,
 });
+
+export const secret = internalQuery({ args: {}, handler: async () => "for the admin" });

@@ -165,6 +165,13 @@ export const carelessAction = action({
   },
 });
 
+export const endlessAction = action({
+  args: {},
+  handler: async () => {
+    for (;;) Math.random();
+  },
+});
+
 export const slowAction = action({
   args: { ms: v.number() },
   handler: async (_ctx, { ms }) => {

@@ -48,27 +48,10 @@ export const between = query({
   },
 });
 
-export const filtered = query({
-  args: { operator: v.string(), operand: v.any() },
-  handler: async (ctx, { operator, operand }) => {
-    const found = await ctx.db
-      .query("anything")
-      .filter((q) => {
-        const field = q.field("value");
-        switch (operator) {
-          case "missing":
-            return q.eq(field, undefined);
-          case "not":
-            return q.not(q.eq(field, operand));
-          case "or":
-            return q.or(q.eq(field, operand), q.lt(q.field("position"), 0));
-          case "sum":
-            return q.eq(q.add(q.field("position"), 1), operand);
-          default:
-            return q[operator as "lt"](field, operand);
-        }
-      })
-      .collect();
-    return found.map(({ position }) => position as number);
-  },
+/** One document, as it is. */
+export const put = mutation({
+  args: { document: v.any() },
+  handler: (ctx, { document }) => ctx.db.insert("anything", document),
 });
+
+export const get = query({ args: { id: v.id("anything") }, handler: (ctx, { id }) => ctx.db.get(id) });

@@ -1,0 +1,96 @@
+/** A worker that is lost at any instant, in the middle of a commit too, costs no mutation and doubles none. */
+import { join } from "node:path";
+import { readFileSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import type { Worker } from "node:worker_threads";
+import { expect, test } from "vitest";
+import { Host } from "../../backend/host.ts";
+import { callFromAction } from "../../backend/calls.ts";
+import type { Call, Outcome } from "../../backend/messages.ts";
+import { ledgerBundle } from "./ledger.ts";
+import { eventually, temporaryFolder } from "./server.ts";
+
+/** Losses in a row: about every second one falls into a commit. */
+const LOSSES = 12;
+const WRITERS = 16;
+
+function callOf(path: string, args: object): Call {
+  const info = { ip: null, userAgent: null, requestId: "0" };
+  return { path, args: JSON.stringify([args]), info, scheduledId: null };
+}
+
+/** The backend's main thread without its sockets, on a folder of its own. */
+async function startHost(replaced = (): unknown => undefined): Promise<{ host: Host; file: string }> {
+  const file = join(temporaryFolder(), "data.sqlite3");
+  const host: Host = new Host(
+    { bundle: readFileSync(await ledgerBundle(), "utf8"), file, env: {} },
+    {
+      committed: () => undefined,
+      nextDue: () => undefined,
+      replaced,
+      called: (target) => callFromAction(host, target),
+      broken: (message) => expect.unreachable(message),
+    },
+  );
+  await host.start();
+  return { host, file };
+}
+
+test("every mutation that was answered is there once, every one that was refused is not there", async () => {
+  const workers: Worker[] = [];
+  const remember = (worker: Worker): void => void workers.push(worker);
+  process.on("worker", remember);
+  let replacements = 0;
+  const { host, file } = await startHost(() => replacements++);
+  const answered: string[] = [];
+  const refused: string[] = [];
+  let running = true;
+  const write = async (writer: number): Promise<void> => {
+    for (let step = 0; running; step++) {
+      const key = `${writer}-${step}`;
+      const { outcome } = await host.mutation({ type: "mutation", call: callOf("faults:add", { key }) });
+      (outcome.ok ? answered : refused).push(key);
+    }
+  };
+  const writers = Array.from({ length: WRITERS }, (_, writer) => write(writer));
+  for (let loss = 1; loss <= LOSSES; loss++) {
+    await new Promise((resolve) => setTimeout(resolve, 5 + ((loss * 7) % 23)));
+    const before = answered.length;
+    await workers.at(-1)?.terminate();
+    await eventually(
+      () => Promise.resolve(replacements === loss && answered.length > before),
+      (again) => again,
+    );
+  }
+  running = false;
+  await Promise.all(writers);
+  await host.stop();
+  process.off("worker", remember);
+
+  const db = new DatabaseSync(file, { readOnly: true });
+  const [table] = db.prepare("SELECT number FROM tables WHERE name = 'settled'").all() as {
+    number: number;
+  }[];
+  const counts = new Map<string, number>();
+  for (const { doc } of db.prepare(`SELECT doc FROM d${table?.number}`).all() as { doc: string }[]) {
+    const { key } = JSON.parse(doc) as { key: string };
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  db.close();
+  expect(replacements).toBe(LOSSES);
+  expect(answered.filter((key) => counts.get(key) !== 1)).toEqual([]);
+  expect(refused.filter((key) => counts.has(key))).toEqual([]);
+  expect(counts.size).toBe(answered.length);
+});
+
+test("an answer for an action of a lost worker does not reach an action of the next one", async () => {
+  const { host } = await startHost();
+  const action = (key: string): Promise<Outcome> => host.action(callOf("faults:addFromAction", { key }));
+  // the first action's call waits behind the endless mutation, and is run by the next worker
+  const first = action("first");
+  const endless = host.mutation({ type: "mutation", call: callOf("faults:endless", {}) });
+  expect(await first).toMatchObject({ ok: false, fault: "engine" });
+  expect(await action("next")).toEqual({ ok: true, value: '"next"' });
+  expect((await endless).outcome).toMatchObject({ ok: false, fault: "cut" });
+  await host.stop();
+});
