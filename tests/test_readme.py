@@ -34,6 +34,7 @@ def plain(session: str) -> list[str]:
     """The lines of a session without what differs from run to run; columns are as wide as their cells."""
     session = re.sub(WHEN, "<when>", session)
     session = re.sub(r"process \d+", "process <pid>", session)
+    session = re.sub(r"\b\d+ s\b", "<seconds>", session)
     return [re.sub(r" +", " ", line) for line in session.splitlines()]
 
 

@@ -72,7 +72,7 @@ export const tick = internalMutation({
 export const scheduleInside = mutation({
   args: { name: v.string(), fail: v.boolean() },
   handler: async (ctx, { name, fail }) => {
-    const schedule = makeFunctionReference<"mutation", object, string>("jobs:schedule");
+    const schedule = makeFunctionReference<"mutation", Record<string, unknown>, string>("jobs:schedule");
     return ctx
       .runMutation(schedule, { name, inMs: 0, kind: "mutation", refuse: fail })
       .catch(() => "refused");

@@ -93,3 +93,14 @@ export const atMostOne = query({
     return (row?.number as number | undefined) ?? null;
   },
 });
+
+export const texts = query({
+  args: { list: v.string() },
+  handler: async (ctx, { list }) => {
+    const rows = await ctx.db
+      .query("rows")
+      .withIndex("by_list", (q) => q.eq("list", list))
+      .collect();
+    return rows.map(({ text }) => text as string);
+  },
+});

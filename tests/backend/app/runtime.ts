@@ -156,6 +156,13 @@ export const viaAction = action({
   },
 });
 
+export const failingAction = action({
+  args: { name: v.string() },
+  handler: async (_ctx, { name }) => {
+    throw new ConvexError({ name });
+  },
+});
+
 export const carelessAction = action({
   args: { name: v.string() },
   handler: async (ctx, { name }) => {

@@ -1,5 +1,5 @@
 import { actionGeneric as action, mutationGeneric as mutation, queryGeneric as query } from "convex/server";
-import { v } from "convex/values";
+import { ConvexError, v } from "convex/values";
 
 export const echo = query({ args: { value: v.any() }, handler: async (_ctx, { value }) => value });
 
@@ -55,3 +55,10 @@ export const put = mutation({
 });
 
 export const get = query({ args: { id: v.id("anything") }, handler: (ctx, { id }) => ctx.db.get(id) });
+
+export const fail = query({
+  args: { data: v.any() },
+  handler: async (_ctx, { data }) => {
+    throw new ConvexError(data);
+  },
+});
