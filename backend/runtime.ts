@@ -293,6 +293,13 @@ export function installGlobals(
     },
   });
   setGlobal("Date", frozenDate());
+  const { timeOrigin } = performance;
+  const realPerformanceNow = performance.now.bind(performance);
+  // of a query it stands still too; mutations may measure
+  performance.now = () => {
+    const run = current.getStore();
+    return run?.kind === "query" && run.tx !== null ? run.tx.now - timeOrigin : realPerformanceNow();
+  };
   Math.random = () => {
     const run = deterministicRun();
     if (run === undefined) return realRandom();

@@ -120,7 +120,6 @@ describe("what the backend does not do", () => {
     [["env", "list"], 0, "No environment variables set"],
     [["export", "--path", "/nowhere/export.zip"], 1, "no import and export"],
     [["dev", "--once"], 1, "takes no pushes"],
-    [["deploy", "--codegen", "disable", "--typecheck", "disable"], 1, "takes no pushes"],
   ])("is said at once: convex %s", async (args, code, words) => {
     const startedAt = Date.now();
     const done = await run(...args);

@@ -27,12 +27,35 @@ describe("inside a query or mutation", () => {
     expect(new Set(randoms).size).toBe(2);
   });
 
+  test("time stands still, chance is new in each run, and loading has neither fetch nor timers", async () => {
+    type Still = { before: unknown[]; after: unknown[]; randoms: number[]; loadedAt: number };
+    const runs = await Promise.all(
+      [0, 1].map(async () => (await backend.call("query", "runtime:still")).value as Still),
+    );
+    for (const { before, after, randoms, loadedAt } of runs) {
+      expect(after).toEqual(before);
+      expect(new Set(randoms).size).toBe(4);
+      expect(randoms.every((random) => random >= 0 && random < 1)).toBe(true);
+      expect(loadedAt).toBeLessThanOrEqual(before[0] as number);
+    }
+    expect(runs[0]?.randoms).not.toEqual(runs[1]?.randoms);
+    expect(runs[0]).toMatchObject({
+      importTime: {
+        now: runs[0]?.loadedAt,
+        instant: runs[0]?.loadedAt,
+        fetch: "Can't use fetch at import time. Use it inside an action.",
+        setTimeout: "Can't use setTimeout at import time. Use it inside an action.",
+        setInterval: "Can't use setInterval at import time. Use it inside an action.",
+      },
+    });
+  });
+
   test("a digest settles at once", async () => {
     const { value } = await backend.call("query", "runtime:digest", { text: "abc" });
     expect(value).toBe(createHash("sha256").update("abc").digest("hex"));
   });
 
-  test.each(["fetch", "setTimeout"])("%s is refused with Convex's sentence", async (what) => {
+  test.each(["fetch", "setTimeout", "setInterval"])("%s is refused with Convex's sentence", async (what) => {
     const { errorMessage } = await backend.call("query", "runtime:forbidden", { what });
     expect(errorMessage).toContain(
       `Can't use ${what} in queries and mutations. Please consider using an action.`,

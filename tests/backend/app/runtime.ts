@@ -28,6 +28,34 @@ export const clock = mutation({
   },
 });
 
+const importTime: Record<string, unknown> = { now: Date.now(), instant: new Date().getTime() };
+for (const name of ["fetch", "setTimeout", "setInterval"] as const) {
+  try {
+    (globalThis[name] as (...args: unknown[]) => unknown)(() => undefined, 0);
+  } catch (error) {
+    importTime[name] = (error as Error).message;
+  }
+}
+
+/** What a query sees of time and chance, and what its module saw while it was loaded. */
+export const still = query({
+  args: {},
+  handler: async () => {
+    const before = [Date.now(), new Date().toISOString(), performance.now()];
+    let spin = 0;
+    while (spin < 3_000_000) spin++;
+    await Promise.resolve();
+    const after = [Date.now(), new Date().toISOString(), performance.now()];
+    return {
+      before,
+      after,
+      randoms: Array.from({ length: 4 }, () => Math.random()),
+      importTime,
+      loadedAt,
+    };
+  },
+});
+
 export const digest = query({
   args: { text: v.string() },
   handler: async (_ctx, { text }) => {
@@ -90,7 +118,7 @@ export const forbidden = query({
   args: { what: v.string() },
   handler: async (_ctx, { what }) => {
     if (what === "fetch") await fetch("http://127.0.0.1:1/");
-    else setTimeout(() => undefined, 1);
+    else (what === "setInterval" ? setInterval : setTimeout)(() => undefined, 1);
   },
 });
 
