@@ -55,7 +55,7 @@ check-python:
 	@ruff check --quiet && ruff format --check --quiet && mypy
 
 check-typescript:
-	@tsc -p convex && tsc -p backend && tsc -p tests && eslint . && prettier --check --log-level warn .
+	@tsc -p convex && tsc -p backend && tsc -p tests && tsc -p bench && eslint . && prettier --check --log-level warn .
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp -r convex package.json "$$tmp" && ln -s "$(CURDIR)/node_modules" "$$tmp" \
 	  && (cd "$$tmp" && convex codegen --system-udfs --typecheck disable >/dev/null 2>&1) && diff -r convex/_generated "$$tmp/convex/_generated" \
 	  || { echo "convex/_generated is not current: make codegen" >&2; exit 1; }
@@ -72,8 +72,8 @@ fmt: setup ## format the code
 codegen: setup ## write convex/_generated again
 	@$(NPM) run --silent codegen
 
-bench: setup ## measure (bench/README.md says what)
-	@.venv/bin/python bench/send.py
+bench: setup ## measure (bench/README.md says what); BENCH="sweep" for one scenario
+	@.venv/bin/python bench/send.py && node bench/backend.ts $(BENCH)
 
 dev: setup ## the Convex loop: push convex/ to your own dev deployment on every save
 	@$(NPM) run dev

@@ -215,7 +215,9 @@ def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
         str(folder / "db"),
     ]
     command += ["--port", "0", "--site-port", "0", "--admin-key-file", str(folder / "admin-key")]
-    env = {"PATH": os.environ["PATH"], "STORY_CLOCK": str(clock)}
+    # as vitest's backends have it: code that is compiled once
+    compiled = REPOSITORY / "node_modules" / ".cache" / "node"
+    env = {"PATH": os.environ["PATH"], "STORY_CLOCK": str(clock), "NODE_COMPILE_CACHE": str(compiled)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]

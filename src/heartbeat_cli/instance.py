@@ -8,6 +8,7 @@
         ready.json       the backend's stdout: the one line it prints when it is ready
         backend.log      the backend's stderr
         up.lock          locked by `up` and `down` while they work: one at a time
+        cache/           the backend's code as Node compiled it: may be deleted at any time
 
 States, and who moves them (`up` and `down`, never two at once, and the kernel):
 

@@ -96,7 +96,7 @@ export async function processEngine(functions: string): Promise<Engine> {
       ...["--functions", functions, "--data", join(data, "db"), "--admin-key-file", keyFile],
       ...["--port", "0", "--site-port", "0"],
     ],
-    { stdio: "pipe", env: { PATH: process.env["PATH"], STORY_CLOCK: clockFile } },
+    { stdio: "pipe", env: { ...process.env, STORY_CLOCK: clockFile } },
   );
   const { url } = JSON.parse(await firstLine(backend)) as { url: string };
   const key = readFileSync(keyFile, "utf8").trim();
