@@ -248,14 +248,11 @@ def _start(instance: Instance, plan: _Plan, inherited: Mapping[str, str], now_ms
 
 
 def _process_settings(instance: Instance) -> dict[str, str]:
-    """Variables that suit a process which lives for months; what the user has set himself goes before."""
+    """Variables for the process; what the user has set himself goes before."""
     return {
         # Compiled code is kept for the next start, which takes half the time then: in the instance's own
         # folder, for in Node's default, a shared one, others could leave theirs
         "NODE_COMPILE_CACHE": str(instance.folder / "cache"),
-        # Buffers from this size on (bytes) are given back to the system when they are freed: large answers
-        # otherwise leave the process some 100 MB larger than it needs to be
-        "MALLOC_MMAP_THRESHOLD_": "131072",
     }
 
 
