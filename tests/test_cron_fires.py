@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from cronsim import CronSim, CronSimError
 
+from conftest import NODE
+
 FIRES = Path(__file__).parent / "convex" / "fires.ts"
 SEED = 20_260_101
 ANSWERS_WITHIN_S = 300  # the long form, on a busy machine
@@ -136,10 +138,10 @@ class Case:
         return replace(self, expression=" ".join(opened))
 
 
-def ask(node_path: Path, requests: Sequence[dict[str, Any]]) -> list[Any]:
+def ask(requests: Sequence[dict[str, Any]]) -> list[Any]:
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     done = subprocess.run(
-        [node_path, FIRES], input=lines, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S, check=True
+        [NODE, FIRES], input=lines, capture_output=True, text=True, timeout=ANSWERS_WITHIN_S, check=True
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -156,16 +158,14 @@ def cronsim_fires(case: Case, zone: NodeZone) -> dict[str, int | None]:
     return fires
 
 
-def disagreements(node_path: Path, seed: int, per_change: int) -> Counter[str]:
+def disagreements(seed: int, per_change: int) -> Counter[str]:
     """Ask both about `per_change` random cases within 20 hours of each change; count by class who differs."""
-    spans = ask(
-        node_path, [{"timeZone": name, "from": FROM - MARGIN_MS, "to": TO + MARGIN_MS} for name in ZONES]
-    )
+    spans = ask([{"timeZone": name, "from": FROM - MARGIN_MS, "to": TO + MARGIN_MS} for name in ZONES])
     zones = {name: NodeZone(span["offset"], span["changes"]) for name, span in zip(ZONES, spans, strict=True)}
     changes = [
         (name, change.at) for name in ZONES for change in zones[name].changes if FROM <= change.at < TO
     ]
-    (expressions,) = ask(node_path, [{"samples": len(changes) * per_change, "seed": seed}])
+    (expressions,) = ask([{"samples": len(changes) * per_change, "seed": seed}])
     rng = random.Random(seed)  # noqa: S311
     cases = [
         Case(expression, name, at + rng.randint(-20 * 60, 20 * 60) * MINUTE_MS + rng.choice([0, 1, 59_999]))
@@ -173,7 +173,7 @@ def disagreements(node_path: Path, seed: int, per_change: int) -> Counter[str]:
     ]
     opened = [case.with_single_ranges_open for case in cases]
     earlier = [replace(case, at=case.at - zones[case.zone_name].repeated_ms(case.at)) for case in opened]
-    answers = ask(node_path, [case.request for case in [*cases, *opened, *earlier]])
+    answers = ask([case.request for case in [*cases, *opened, *earlier]])
 
     found: Counter[str] = Counter(asked=2 * len(cases))
     for n, case in enumerate(cases):
@@ -199,8 +199,8 @@ def disagreements(node_path: Path, seed: int, per_change: int) -> Counter[str]:
     return found
 
 
-def test_near_every_change_of_2024_to_2030_cronsim_agrees_but_for_the_listed_classes(node_path: Path) -> None:
-    assert disagreements(node_path, SEED, per_change=20) == {
+def test_near_every_change_of_2024_to_2030_cronsim_agrees_but_for_the_listed_classes() -> None:
+    assert disagreements(SEED, per_change=20) == {
         "asked": 5640,
         "single": 84,
         "repeat": 6,
@@ -210,7 +210,7 @@ def test_near_every_change_of_2024_to_2030_cronsim_agrees_but_for_the_listed_cla
 
 
 @pytest.mark.long
-def test_cronsim_agrees_but_for_the_listed_classes_in_ten_times_as_many_cases(node_path: Path) -> None:
+def test_cronsim_agrees_but_for_the_listed_classes_in_ten_times_as_many_cases() -> None:
     seed = random.SystemRandom().randrange(1_000_000)
-    found = disagreements(node_path, seed, per_change=200)
+    found = disagreements(seed, per_change=200)
     assert found.keys() <= {"asked", *CLASSES}, f"seed {seed}"

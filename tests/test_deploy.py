@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from conftest import NODE, REPOSITORY
+
 PUSH_REFUSED = "This local backend takes no pushes"
 CODE_OF_MAKE = 2
 PATIENCE_S = 60
@@ -28,15 +29,13 @@ class Deployment:
 
 
 @pytest.fixture(scope="module")
-def start(
-    tmp_path_factory: pytest.TempPathFactory, node_path: Path
-) -> Iterator[Callable[[Path], Deployment]]:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Deployment]]:
     """Starts real deployments of folders of functions."""
     processes = []
 
     def start(functions: Path) -> Deployment:
         folder = tmp_path_factory.mktemp("deployment")
-        command = [str(node_path), str(REPOSITORY / "backend" / "main.ts"), "--functions", str(functions)]
+        command = [str(NODE), str(REPOSITORY / "backend" / "main.ts"), "--functions", str(functions)]
         command += ["--data", str(folder / "db"), "--admin-key-file", str(folder / "key")]
         command += ["--port", "0", "--site-port", "0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

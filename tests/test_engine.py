@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, Local, Ran
+from conftest import NODE, REPOSITORY, Local, Ran
 
 
 def test_a_clone_whose_code_was_edited_is_noticed_and_the_new_code_taken_up(local: Local) -> None:
@@ -83,10 +83,8 @@ def test_a_node_that_is_too_old_is_named(local: Local, without_node: list[str], 
     assert f"{old} is v18.20.0" in ran.err
 
 
-def test_a_node_of_the_path_serves_when_it_is_new_enough(
-    local: Local, without_node: list[str], node_path: Path
-) -> None:
-    path = f"{node_path.parent}:/usr/bin:/bin"
+def test_a_node_of_the_path_serves_when_it_is_new_enough(local: Local, without_node: list[str]) -> None:
+    path = f"{NODE.parent}:/usr/bin:/bin"
     options = ("--port", "0", "--functions", str(local.functions))
     ran = local.cli("local", "up", *options, program=without_node, env={"PATH": path})
     assert ran.code == 0, ran

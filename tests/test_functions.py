@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import REPOSITORY
 from heartbeat_cli.errors import SettingsProblem, UsageProblem
 from heartbeat_cli.functions import foreign_functions
-
-REPOSITORY = Path(__file__).parent.parent
 
 
 def spec(*functions: Mapping[str, object]) -> str:

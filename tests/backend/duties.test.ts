@@ -25,6 +25,14 @@ async function state(id: string): Promise<State> {
   return (await backend.call("query", "jobs:state", { id })).value as State;
 }
 
+/** Waits until a scheduled function has got that far. */
+async function reaches(id: string, wanted: string): Promise<State> {
+  return eventually(
+    () => state(id),
+    ({ kind }) => kind === wanted,
+  );
+}
+
 describe("a scheduled function", () => {
   test("runs once when its time has come, and says that it succeeded", async () => {
     const id = await schedule("soon", 700, "mutation");
@@ -34,37 +42,20 @@ describe("a scheduled function", () => {
       kind: "pending",
       completed: false,
     });
-    const done = await eventually(
-      () => state(id),
-      ({ kind }) => kind === "success",
-    );
+    const done = await reaches(id, "success");
     expect(done).toMatchObject({ kind: "success", completed: true });
     expect(await count("soon")).toBe(1);
   });
 
   test("that fails leaves nothing but its failure", async () => {
     const id = await schedule("fails", 0, "failing");
-    expect(
-      (
-        await eventually(
-          () => state(id),
-          ({ kind }) => kind === "failed",
-        )
-      ).kind,
-    ).toBe("failed");
+    expect((await reaches(id, "failed")).kind).toBe("failed");
     expect(await count("fails")).toBe(0);
   });
 
   test("may be an action", async () => {
     const id = await schedule("acts", 0, "action");
-    expect(
-      (
-        await eventually(
-          () => state(id),
-          ({ kind }) => kind === "success",
-        )
-      ).kind,
-    ).toBe("success");
+    expect((await reaches(id, "success")).kind).toBe("success");
     expect(await count("acts")).toBe(1);
   });
 
@@ -91,20 +82,14 @@ describe("a scheduled function", () => {
       backend.call("mutation", "jobs:scheduleInside", { name: "inside", fail });
     expect((await inside(true)).value).toBe("refused");
     const id = (await inside(false)).value as string;
-    await eventually(
-      () => state(id),
-      ({ kind }) => kind === "success",
-    );
+    await reaches(id, "success");
     expect(await count("inside")).toBe(1);
   });
 
   test("may be scheduled and cancelled by an action", async () => {
     const { value } = await backend.call("action", "jobs:scheduleAndCancel", { name: "by an action" });
     const [kept, cancelled] = value as [string, string];
-    await eventually(
-      () => state(kept),
-      ({ kind }) => kind === "success",
-    );
+    await reaches(kept, "success");
     expect((await state(cancelled)).kind).toBe("canceled");
     expect(await count("by an action")).toBe(1);
   });
@@ -137,14 +122,7 @@ describe("after the backend was killed and started again", () => {
     await backend.end("SIGKILL");
     await new Promise((resolve) => setTimeout(resolve, 100));
     backend = await startBackend(folder);
-    expect(
-      (
-        await eventually(
-          () => state(id),
-          ({ kind }) => kind === "success",
-        )
-      ).kind,
-    ).toBe("success");
+    expect((await reaches(id, "success")).kind).toBe("success");
     expect(await count("survivor")).toBe(1);
     expect(await count("hourly")).toBe(1);
     expect(await count("monthly")).toBe(0);
