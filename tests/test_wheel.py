@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, TABLE, Cli, Ran
+from conftest import NODE, REPOSITORY, TABLE, Cli, Ran
 from test_make import make
 
 INSTALL_TIMEOUT_S = 300  # some 70 MB to download, Node.js among it
 
 
 @pytest.fixture(scope="module")
-def wheel(node_path: Path) -> Path:
-    path = f"{node_path.parent}{os.pathsep}{os.environ['PATH']}"
+def wheel() -> Path:
+    path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"
     # not to be set up again: that would change the environment in which these tests run
     built = make("wheel", {"PATH": path}, "--old-file=setup")
     assert built.returncode == 0, built.stderr
