@@ -4,8 +4,11 @@
  */
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
+import { storedRun } from "./model/heartbeatValidators";
+import { scope } from "./model/tokenValidators";
 import {
   agentCard,
+  allowance,
   control,
   countedBy,
   health,
@@ -15,17 +18,15 @@ import {
   reportingHost,
   result,
   schedule,
-  scope,
   status,
-  storedRun,
 } from "./model/validators";
 
 /** Our own tables, to be spread into `defineSchema`. Nobody but the functions here writes them. */
 export const heartbeatTables = {
   /**
    * History: one immutable row per heartbeat.
-   * Written by recordHeartbeat. Read by recordHeartbeat (is it there already, the other half of a run), getAgentHistory and getAgent
-   * (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
+   * Written by recordHeartbeat and, many at once, recordHeartbeats. Read by both (is it there already, the other half of a run),
+   * getAgentHistory and getAgent (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
    */
   agentHeartbeats: defineTable({
     heartbeatId: v.string(),
@@ -47,16 +48,16 @@ export const heartbeatTables = {
     clientVersion: v.optional(v.string()),
     run: v.optional(storedRun),
   })
-    // recordHeartbeat: recorded exactly once
+    // recordHeartbeat, recordHeartbeats: recorded exactly once
     .index("by_heartbeatId", ["heartbeatId"])
     // getAgentHistory: newest liveness instant first; getAgent: what was delivered late into a silence
     .index("by_agent_and_livenessAt", ["agent", "livenessAt"])
-    // recordHeartbeat: the start of a finish, the finish of a start
+    // recordHeartbeat, recordHeartbeats: the start of a finish, the finish of a start
     .index("by_run", ["agent", "run.runId", "run.phase"]),
 
   /**
    * One row per watched agent: its schedule, what the operator wants, what was heard last, and what the backend concludes.
-   * Written by applySchedule, recordHeartbeat, setAgentControl and the sweep; who may move which state stands in model/liveness.ts.
+   * Written by applySchedule, recordHeartbeat(s), setAgentControl and the sweep; who may move which state stands in model/liveness.ts.
    * Read by every view. Never pruned: a retired agent keeps its row.
    */
   agentLiveness: defineTable({
@@ -118,6 +119,9 @@ export const heartbeatTables = {
     countedAt: v.optional(v.number()),
     countsCapped: v.optional(v.boolean()),
 
+    /** what it may still send; only recordHeartbeat(s) touch it, and there is none before the first heartbeat */
+    allowance: v.optional(allowance),
+
     /** why the sweep could not handle this row, and when it tried; gone with whatever is stored of the row next */
     sweepError: v.optional(lastError),
   })
@@ -131,7 +135,7 @@ export const heartbeatTables = {
     .index("by_source_and_agent", ["source", "agent"]),
 
   /**
-   * Changes of stored health. Written by recordHeartbeat, setAgentControl and the sweep. Read by getAgent.
+   * Changes of stored health. Written by recordHeartbeat(s), setAgentControl and the sweep. Read by getAgent.
    * Pruned daily after 365 days.
    */
   agentFlips: defineTable({
@@ -150,7 +154,8 @@ export const heartbeatTables = {
     .index("by_agent", ["agent"]),
 
   /**
-   * Access tokens, by SHA-256 only. Written by createToken, revokeToken and setup:storeFirstToken. Read by every public function.
+   * Access tokens, by SHA-256 only. Written by createToken, revokeToken, setup:storeFirstToken and, `lastUsedAt` once a day, by every public
+   * mutation. Read by every public function.
    * Pruned daily, 365 days after being revoked.
    */
   heartbeatTokens: defineTable({
@@ -162,17 +167,19 @@ export const heartbeatTables = {
     agents: v.optional(v.array(v.string())),
     hostName: v.optional(v.string()),
     createdAt: v.number(),
+    /** the start of the UTC day of the last mutation called with it; queries cannot write, so read tokens have none */
+    lastUsedAt: v.optional(v.number()),
     revokedAt: v.optional(v.number()),
   })
     // every public function: the look-up is the comparison
     .index("by_tokenHash", ["tokenHash"])
-    // revokeToken
+    // createToken and revokeToken: the token of that name; getToken: is it older
     .index("by_fingerprint", ["fingerprint"])
     // pruning
     .index("by_revokedAt", ["revokedAt"]),
 
   /**
-   * One row about the monitor itself. Written by the sweep. Read by getMonitorStatus, the sweep, and by recordHeartbeat only where it is about
+   * One row about the monitor itself. Written by the sweep. Read by getMonitorStatus, the sweep, and by recordHeartbeat(s) only where it is about
    * to flip an agent to degraded: whatever else read it would run again each minute. Never pruned.
    */
   heartbeatMonitor: defineTable({
@@ -189,7 +196,7 @@ export default defineSchema({
 
   /**
    * The team's agents; here the least. Written by applySchedule (a row per agent; in a team's own table we insert none) and, the field `heartbeat`
-   * only, by recordHeartbeat, setAgentControl and the sweep. Read by the same through fleet.ts. Never pruned.
+   * only, by recordHeartbeat(s), setAgentControl and the sweep. Read by the same through fleet.ts. Never pruned.
    */
   agents: defineTable({ name: v.string(), heartbeat: v.optional(agentCard) })
     // fleet.ts: findAgent
@@ -197,7 +204,7 @@ export default defineSchema({
 
   /**
    * The team's tasks; here the least. Written by addTask and completeTask. Read by getAgentTaskCounts, listAgentTasks and, when a heartbeat comes
-   * without counts, recordHeartbeat, all through fleet.ts. Never pruned.
+   * without counts, recordHeartbeat(s), all through fleet.ts. Never pruned.
    */
   tasks: defineTable({
     title: v.string(),

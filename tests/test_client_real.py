@@ -57,7 +57,7 @@ def test_a_query_answers_a_known_token_and_whole_numbers_are_int(backend: Backen
     outcome = drive(backend.url, transport, STATUS)
 
     assert outcome.code == 0
-    assert outcome.told["values"][0]["contractVersion"] == 1
+    assert outcome.told["values"][0]["contractVersion"] == 2
     assert json.dumps(outcome.told["values"][0]["sweepEveryMs"]) == "60000"
 
 

@@ -11,6 +11,8 @@ import type { AgentCard, Control, Controlled } from "./validators";
 export type Row = Doc<"agentLiveness">;
 /** Fields of a row to write; undefined removes one. */
 export type RowChanges = Partial<Omit<Row, "_id" | "_creationTime">>;
+/** A flip with what is stored about the monitor beside it. */
+export type StoredFlip = Flip & { gapNote?: string };
 
 /** The row of an agent, null when no schedule registered it. Refuses a text that is no name (`invalid`). */
 export async function findRow(ctx: QueryCtx, agent: string): Promise<Row | null> {
@@ -35,7 +37,7 @@ export async function store(
   ctx: MutationCtx,
   row: Row,
   changes: RowChanges,
-  flip?: Flip & { gapNote?: string },
+  flip?: StoredFlip,
 ): Promise<Row> {
   const linkedTo = await findAgent(ctx, row.agent);
   // what kept the sweep from this row did not keep us

@@ -1,14 +1,15 @@
 /** Recording a heartbeat: checked, stored exactly once, judged, shown. */
 import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
-import { findRow, type Row, store } from "./agents";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { requireRow, type Row, type RowChanges, store, type StoredFlip } from "./agents";
+import { takeOne } from "./allowance";
 import * as check from "./checks";
+import type { HeartbeatArgs, Recorded } from "./heartbeatValidators";
 import { type Heard, hear, isDegraded, otherHalfOf } from "./liveness";
 import { gapNote, isHeld, monitorAt } from "./monitor";
-import { invalid, refusal, unknownAgent } from "./refusal";
+import { invalid, refusal, slowDown } from "./refusal";
 import { shown } from "./shown";
-import { countTasks } from "./tasks";
-import type { HeartbeatArgs, Recorded } from "./validators";
+import { taskCounter } from "./tasks";
 
 type Stored = Omit<Doc<"agentHeartbeats">, "_id" | "_creationTime">;
 type Run = NonNullable<Stored["run"]>;
@@ -18,14 +19,31 @@ type Checked = Omit<Stored, "receivedAt" | "livenessAt" | Counted> & {
   staleTasks?: number;
 };
 
+/** Counts of an agent's open tasks, as of now. */
+type Count = ReturnType<typeof taskCounter>;
+
+/** A heartbeat that nothing speaks against: there already, or with what storing it changes. */
+type Judged =
+  | { outcome: "duplicate"; heartbeat: Stored; row: Row }
+  | { outcome: "recorded"; heartbeat: Stored; row: Row; changes: RowChanges; flip?: StoredFlip };
+
 /**
  * Record a heartbeat, in one transaction; whatever is retried, replayed or sent twice is recorded once.
  *
- * Reads, besides open tasks, and writes do not depend on history: at most 12 and 5 documents.
- * @throws ConvexError `invalid`, `conflict` (the id is another agent's), `unknown_agent`
+ * Reads, besides open tasks, and writes do not depend on history: with the token at most 12 and 5 documents.
+ * @throws Refusal `invalid`, `conflict` (the id is another agent's), `unknown_agent`, `slow_down`
  */
 export async function recordHeartbeat(ctx: MutationCtx, args: HeartbeatArgs): Promise<Recorded> {
-  const receivedAt = Date.now();
+  const now = Date.now();
+  return await record(ctx, await judge(ctx, args, now, taskCounter(ctx, now)));
+}
+
+/**
+ * Everything that can be refused about a heartbeat that arrives at `now`, and everything that follows from it. It is handed no context that
+ * could write: whoever catches its refusal, as a batch does, catches it before anything was written.
+ * @throws Refusal as recordHeartbeat
+ */
+export async function judge(ctx: QueryCtx, args: HeartbeatArgs, now: number, count: Count): Promise<Judged> {
   const checked = checkHeartbeat(args);
   const { heartbeatId, agent } = checked;
   const known = await ctx.db
@@ -35,28 +53,36 @@ export async function recordHeartbeat(ctx: MutationCtx, args: HeartbeatArgs): Pr
   if (known !== null && known.agent !== agent) {
     throw refusal("conflict", `The heartbeat id ${heartbeatId} is that of a heartbeat of another agent.`);
   }
-  const row = await findRow(ctx, agent);
-  if (row === null) throw unknownAgent(agent);
-  if (known !== null) return answer("duplicate", known, row);
+  const row = await requireRow(ctx, agent);
+  if (known !== null) return { outcome: "duplicate", heartbeat: known, row };
+  const taken = takeOne(row.allowance, now);
+  if (!("left" in taken)) throw slowDown(agent, taken.retryAfterMs);
 
   const heartbeat: Stored = {
     ...checked,
-    receivedAt,
-    livenessAt: livenessAtOf(checked, receivedAt),
-    ...(await countsOf(ctx, checked, receivedAt)),
+    receivedAt: now,
+    livenessAt: livenessAtOf(checked, now),
+    ...(await countsOf(checked, count)),
   };
   const heard = await heardOf(ctx, row, heartbeat);
-  let move = hear(row, heard, receivedAt, false);
+  let move = hear(row, heard, now, false);
   let note: string | undefined;
   if (move.flip?.to === "degraded") {
-    const monitor = await monitorAt(ctx, receivedAt);
-    if (isHeld(monitor, receivedAt)) move = hear(row, heard, receivedAt, true);
+    const monitor = await monitorAt(ctx, now);
+    if (isHeld(monitor, now)) move = hear(row, heard, now, true);
     else note = gapNote(monitor, move.flip.becameAt);
   }
+  const changes = { ...move.changes, ...shown(row, heartbeat), allowance: taken.left };
+  return { outcome: "recorded", heartbeat, row, changes, flip: move.flip && { ...move.flip, gapNote: note } };
+}
+
+/** Store what was judged, in the same transaction; refuses nothing any more. */
+export async function record(ctx: MutationCtx, judged: Judged): Promise<Recorded> {
+  const { outcome, heartbeat, row } = judged;
+  if (outcome === "duplicate") return answer(outcome, heartbeat, row);
   await ctx.db.insert("agentHeartbeats", heartbeat);
-  const flip = move.flip && { ...move.flip, gapNote: note };
-  const next = await store(ctx, row, { ...move.changes, ...shown(row, heartbeat) }, flip);
-  return answer("recorded", heartbeat, next, move.flip?.from);
+  const next = await store(ctx, row, judged.changes, judged.flip);
+  return answer(outcome, heartbeat, next, judged.flip?.from);
 }
 
 /**
@@ -80,12 +106,12 @@ function onOurClock(
   return Math.max(0, heartbeat.livenessAt - Math.max(0, heartbeat.sentAt - at));
 }
 
-async function countsOf(ctx: MutationCtx, checked: Checked, now: number): Promise<Pick<Stored, Counted>> {
+async function countsOf(checked: Checked, count: Count): Promise<Pick<Stored, Counted>> {
   const { openTasks, staleTasks } = checked;
   if (openTasks !== undefined && staleTasks !== undefined) {
     return { openTasks, staleTasks, countsCapped: false, countedBy: "sender" };
   }
-  const counts = await countTasks(ctx, checked.agent, now);
+  const counts = await count(checked.agent);
   return {
     openTasks: counts.openTasks,
     staleTasks: counts.staleTasks,
@@ -94,7 +120,7 @@ async function countsOf(ctx: MutationCtx, checked: Checked, now: number): Promis
   };
 }
 
-async function heardOf(ctx: MutationCtx, row: Row, heartbeat: Stored): Promise<Heard> {
+async function heardOf(ctx: QueryCtx, row: Row, heartbeat: Stored): Promise<Heard> {
   const { heartbeatId, livenessAt, status, result, run } = heartbeat;
   const heard: Heard = { heartbeatId, livenessAt, failing: status === "error" || result === "error" };
   if (run === undefined) return heard;

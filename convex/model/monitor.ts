@@ -4,8 +4,8 @@ import type { MonitorStatus } from "./validators";
 
 const MINUTE_MS = 60_000;
 
-/** Counted up when functions or their arguments gain something a CLI must know of. */
-const CONTRACT_VERSION = 1;
+/** Counted up when functions or their arguments gain something a CLI must know of: 2 has recordHeartbeats, getToken and `slow_down`. */
+const CONTRACT_VERSION = 2;
 
 /** How often crons.ts starts the sweep; an answer says so, so that a dashboard can tell when it is late. */
 export const SWEEP_EVERY_MINUTES = 1;
@@ -63,9 +63,10 @@ export async function sweepRuns(ctx: MutationCtx, now: number): Promise<Monitor>
   return { ...known, ...changes };
 }
 
-/** Nobody is flipped to degraded now. */
+/** Nobody is flipped to degraded now. A hold that begins later was set by a clock that has been put right since. */
 export function isHeld(monitor: Monitor | null, now: number): boolean {
-  return monitor?.holdUntil !== undefined && now < monitor.holdUntil;
+  if (monitor?.awayUntil === undefined || monitor.holdUntil === undefined) return false;
+  return now >= monitor.awayUntil && now < monitor.holdUntil;
 }
 
 /** What a flip that became true during the last absence, or the hold after it, says of it. */

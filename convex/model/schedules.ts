@@ -1,5 +1,4 @@
 /** Applying a schedule: all of it or nothing, the same again without a change. */
-import { ConvexError } from "convex/values";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { findAgent, linkAgent, wouldLink, writeCard } from "../fleet";
 import { cardOf, findRow, type Row, type RowChanges, store } from "./agents";
@@ -18,7 +17,7 @@ import {
 import { CronError, isTimeZone, nextFire, parseCron } from "./cron";
 import { defaultGraceMs } from "./expected";
 import { DEFAULT_MISSES, dueOf, rankOf, registered, rescheduled } from "./liveness";
-import { invalid } from "./refusal";
+import { invalid, Refusal } from "./refusal";
 import type {
   Applied,
   Schedule,
@@ -224,8 +223,8 @@ class Checker {
     try {
       return check();
     } catch (error) {
-      if (!(error instanceof ConvexError)) throw error;
-      const { field, problem } = error.data as { field: string; problem: string };
+      const { field, problem } = error instanceof Refusal ? error.data : {};
+      if (field === undefined || problem === undefined) throw error;
       this.problem(field, problem);
       return undefined;
     }

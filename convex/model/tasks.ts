@@ -28,7 +28,7 @@ const MAX_UNKNOWN_STATUSES = 20;
 type Counts = { openTasks: number; staleTasks: number; capped: boolean; unknownStatuses: string[] };
 
 /** Open tasks (stale ones included) and stale ones of an agent, seen from the instant `at`. */
-export async function countTasks(ctx: QueryCtx, agent: string, at: number): Promise<Counts> {
+async function countTasks(ctx: QueryCtx, agent: string, at: number): Promise<Counts> {
   // one more than is counted tells whether there are more
   const tasks = await readOpenTasks(ctx, agent, MAX_COUNTED + 1);
   const counted = tasks.slice(0, MAX_COUNTED);
@@ -40,6 +40,16 @@ export async function countTasks(ctx: QueryCtx, agent: string, at: number): Prom
     staleTasks: counted.filter((task) => isStale(task, at)).length,
     capped: tasks.length > MAX_COUNTED,
     unknownStatuses: [...unknown].slice(0, MAX_UNKNOWN_STATUSES),
+  };
+}
+
+/** Counts tasks as of `at`, those of one agent once however often it is asked: for one transaction, in which they do not change. */
+export function taskCounter(ctx: QueryCtx, at: number): (agent: string) => Promise<Counts> {
+  const counted = new Map<string, Promise<Counts>>();
+  return (agent) => {
+    const counts = counted.get(agent) ?? countTasks(ctx, agent, at);
+    counted.set(agent, counts);
+    return counts;
   };
 }
 

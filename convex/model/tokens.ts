@@ -1,9 +1,9 @@
-/** Making, listing and revoking access tokens. The token itself never comes here, only its SHA-256. */
-import type { Doc } from "../_generated/dataModel";
+/** Making, showing and revoking access tokens. The token itself never comes here, only its SHA-256. */
 import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { Token } from "./access";
 import { agentName, filledText, quote, TEXT_LIMITS, text, tokenHash } from "./checks";
 import { invalid, refusal } from "./refusal";
-import type { CreatedToken, TokenArgs } from "./validators";
+import type { CreatedToken, OwnToken, OwnTokenArgs, TokenArgs } from "./tokenValidators";
 
 /** Hex digits of the hash by which people name a token. */
 const FINGERPRINT_CHARS = 12;
@@ -13,6 +13,9 @@ const MAX_TOKENS = 1_000;
 
 /** Agents of one token. */
 const MAX_TOKEN_AGENTS = 200;
+
+/** Fingerprints that one call asks about; a host has had fewer tokens. */
+const MAX_FINGERPRINTS = 100;
 
 /** Store a token's hash. The same again is answered alike; the same hash for something else is `conflict`. */
 export async function createToken(ctx: MutationCtx, args: TokenArgs): Promise<CreatedToken> {
@@ -52,7 +55,7 @@ function check(args: TokenArgs): TokenArgs {
   return checked;
 }
 
-function isSame(known: Doc<"heartbeatTokens">, args: TokenArgs): boolean {
+function isSame(known: Token, args: TokenArgs): boolean {
   return (
     known.revokedAt === undefined &&
     known.tokenHash === args.tokenHash &&
@@ -66,17 +69,31 @@ function isSame(known: Doc<"heartbeatTokens">, args: TokenArgs): boolean {
 /** All tokens, oldest first; never a hash. */
 export async function listTokens(ctx: QueryCtx) {
   const tokens = await ctx.db.query("heartbeatTokens").take(MAX_TOKENS);
-  return {
-    tokens: tokens.map(({ fingerprint, name, scope, agents, hostName, createdAt, revokedAt }) => ({
-      fingerprint,
-      name,
-      scope,
-      agents,
-      hostName,
-      createdAt,
-      revokedAt,
-    })),
-  };
+  return { tokens: tokens.map((token) => ({ ...shown(token), revokedAt: token.revokedAt })) };
+}
+
+/**
+ * The token that asks, and of the fingerprints that it names those of tokens made before it, revoked ones too: what was kept on a host for
+ * such a token may be sent with this one.
+ */
+export async function ownToken(
+  ctx: QueryCtx,
+  token: Token,
+  { fingerprints = [] }: OwnTokenArgs,
+): Promise<OwnToken> {
+  if (fingerprints.length > MAX_FINGERPRINTS) {
+    throw invalid("fingerprints", `${fingerprints.length}, at most ${MAX_FINGERPRINTS} are taken`);
+  }
+  const older: string[] = [];
+  for (const fingerprint of new Set(fingerprints)) {
+    const known = await byFingerprint(ctx, fingerprint);
+    if (known !== null && known.createdAt < token.createdAt) older.push(fingerprint);
+  }
+  return { ...shown(token), older };
+}
+
+function shown({ fingerprint, name, scope, agents, hostName, createdAt, lastUsedAt }: Token) {
+  return { fingerprint, name, scope, agents, hostName, createdAt, lastUsedAt };
 }
 
 /** End a token, from the next call on. Revoking it again answers when it was revoked. */

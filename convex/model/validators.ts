@@ -1,5 +1,6 @@
 /**
- * The shapes that cross an edge: stored rows, arguments, answers. Types are inferred from here and written nowhere else.
+ * The shapes that cross an edge: stored rows, arguments, answers. Types are inferred from here and written nowhere else. What is only about
+ * heartbeats stands in heartbeatValidators.ts, what is about tokens in tokenValidators.ts.
  *
  * Instants are epoch milliseconds and end in `At`, durations are milliseconds and end in `Ms`; an optional field is absent when
  * unknown. Words that a sender chooses (status, result, phase) are plain strings among the arguments: a wrong one is then refused by us
@@ -7,8 +8,8 @@
  */
 import { v, type Infer } from "convex/values";
 
-const optionalNumber = v.optional(v.number());
-const optionalString = v.optional(v.string());
+export const optionalNumber = v.optional(v.number());
+export const optionalString = v.optional(v.string());
 
 // --- words ---
 
@@ -38,10 +39,6 @@ export type Result = Infer<typeof result>;
 /** Which end of a run a heartbeat tells of. */
 export const phase = v.union(v.literal("start"), v.literal("finish"));
 export type Phase = Infer<typeof phase>;
-
-/** What a token is for; see access.ts. */
-export const scope = v.union(v.literal("send"), v.literal("read"), v.literal("admin"));
-export type Scope = Infer<typeof scope>;
 
 /** Who counted the tasks that a heartbeat tells of. */
 export const countedBy = v.union(v.literal("sender"), v.literal("server"));
@@ -81,17 +78,26 @@ export const lastError = v.object({ message: v.string(), at: v.number() });
 export const reportingHost = v.object({ host: v.string(), at: v.number() });
 export type ReportingHost = Infer<typeof reportingHost>;
 
-const runFacts = {
-  runId: v.string(),
-  startedAt: optionalNumber,
-  finishedAt: optionalNumber,
-  durationMs: optionalNumber,
-  exitCode: optionalNumber,
-  output: optionalString,
-  outputCut: v.optional(v.boolean()),
-};
-/** A run as one of its two heartbeats tells it; instants on the sender's clock. */
-export const storedRun = v.object({ ...runFacts, phase });
+/** What an agent may still send, and when that was so; see allowance.ts. */
+export const allowance = v.object({ creditMs: v.number(), at: v.number() });
+export type Allowance = Infer<typeof allowance>;
+
+const refusalCode = v.union(
+  v.literal("unauthorized"),
+  v.literal("invalid"),
+  v.literal("unknown_agent"),
+  v.literal("conflict"),
+  v.literal("slow_down"),
+);
+/** The data of a ConvexError of ours; what each code means stands in refusal.ts. */
+export const refusalData = v.object({
+  code: refusalCode,
+  message: v.string(),
+  field: optionalString,
+  problem: optionalString,
+  retryAfterMs: optionalNumber,
+});
+export type RefusalData = Infer<typeof refusalData>;
 
 /** What stands in `agents.heartbeat`, for a page of the team's own. */
 export const agentCard = v.object({
@@ -112,24 +118,6 @@ export type AgentCard = Infer<typeof agentCard>;
 
 /** The text of an access token; absent is refused by us, without being printed into a log. */
 export const token = v.optional(v.string());
-
-/** A heartbeat on the wire; `sentAt` was made once, `deliveredAt` on this attempt, both on the sender's clock. */
-export const heartbeatArgs = v.object({
-  heartbeatId: v.string(),
-  agent: v.string(),
-  sentAt: v.number(),
-  deliveredAt: v.number(),
-  status: v.string(),
-  summary: optionalString,
-  error: optionalString,
-  result: optionalString,
-  openTasks: optionalNumber,
-  staleTasks: optionalNumber,
-  host: optionalString,
-  clientVersion: optionalString,
-  run: v.optional(v.object({ ...runFacts, phase: v.string() })),
-});
-export type HeartbeatArgs = Infer<typeof heartbeatArgs>;
 
 const scheduledAgent = v.object({
   agent: v.string(),
@@ -161,43 +149,10 @@ export const taskListArgs = v.object({ agent: v.string(), at: v.number(), cursor
 export const agentAtArgs = v.object({ agent: v.string(), at: v.number() });
 export const controlArgs = v.object({ agent: v.string(), control });
 export const emptyArgs = v.object({});
-/** A token to be made; `tokenHash` is the SHA-256 of its text, in lower-case hex. */
-export const tokenArgs = v.object({
-  tokenHash: v.string(),
-  name: v.string(),
-  scope,
-  agents: v.optional(v.array(v.string())),
-  hostName: optionalString,
-});
-export type TokenArgs = Infer<typeof tokenArgs>;
-export const firstTokenArgs = tokenArgs.pick("tokenHash", "name", "scope");
-export const fingerprintArgs = v.object({ fingerprint: v.string() });
 export const newTaskArgs = v.object({ agent: v.string(), title: v.string(), status: optionalString });
 export const taskArgs = v.object({ taskId: v.string() });
 
 // --- answers ---
-
-/** What a sender learns: how its agent stands now, and what was stored of the heartbeat. */
-export const recorded = v.object({
-  outcome: v.union(v.literal("recorded"), v.literal("duplicate")),
-  agent: v.string(),
-  health,
-  healthBefore: v.optional(health), // only where this heartbeat changed it
-  degraded: v.boolean(),
-  reason: optionalString,
-  control,
-  dueAt: optionalNumber,
-  degradeAt: optionalNumber,
-  livenessAt: v.number(),
-  receivedAt: v.number(),
-  skewMs: v.number(),
-  openTasks: v.number(),
-  staleTasks: v.number(),
-  countsCapped: v.boolean(),
-  countedBy,
-  linked: v.boolean(),
-});
-export type Recorded = Infer<typeof recorded>;
 
 /** Counts of one agent as seen from `countedAt`. */
 export const taskCounts = v.object({
@@ -301,35 +256,6 @@ export const agentDetail = v.object({
 });
 export type AgentDetail = Infer<typeof agentDetail>;
 
-/** A heartbeat of history. `deliveredLateMs` only where it took over a minute. */
-export const pastHeartbeat = v.object({
-  heartbeatId: v.string(),
-  sentAt: v.number(),
-  receivedAt: v.number(),
-  livenessAt: v.number(),
-  deliveredLateMs: optionalNumber,
-  status,
-  rawStatus: v.string(),
-  summary: optionalString,
-  error: optionalString,
-  result: v.optional(result),
-  openTasks: optionalNumber,
-  staleTasks: optionalNumber,
-  countedBy,
-  host: optionalString,
-  clientVersion: optionalString,
-  run: v.optional(storedRun),
-});
-export type PastHeartbeat = Infer<typeof pastHeartbeat>;
-
-/** A page of heartbeats, newest first. */
-export const history = v.object({
-  heartbeats: v.array(pastHeartbeat),
-  isDone: v.boolean(),
-  continueCursor: v.string(),
-});
-export type History = Infer<typeof history>;
-
 /** A task, whether it counted, and why in words. */
 const listedTask = v.object({
   taskId: v.string(),
@@ -380,21 +306,4 @@ export type Applied = Infer<typeof applied>;
 export const controlled = v.object({ agent: v.string(), control, health, changed: v.boolean() });
 export type Controlled = Infer<typeof controlled>;
 
-/** A token as people see it: never its hash. */
-const listedToken = v.object({
-  fingerprint: v.string(),
-  name: v.string(),
-  scope,
-  agents: v.optional(v.array(v.string())),
-  hostName: optionalString,
-  createdAt: v.number(),
-  revokedAt: optionalNumber,
-});
-/** All access tokens, oldest first. */
-export const tokenList = v.object({ tokens: v.array(listedToken) });
-/** A token that was made; people name it by its fingerprint. */
-export const createdToken = v.object({ fingerprint: v.string(), name: v.string(), scope });
-export type CreatedToken = Infer<typeof createdToken>;
-export const storedToken = v.object({ fingerprint: v.string() });
-export const revokedToken = v.object({ fingerprint: v.string(), revokedAt: v.number() });
 export const taskReference = v.object({ taskId: v.string() });

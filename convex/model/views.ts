@@ -3,17 +3,10 @@ import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { requireRow, type Row } from "./agents";
 import { instant, spoken } from "./checks";
+import type { History, PastHeartbeat } from "./heartbeatValidators";
 import { expectedAfter, isDegraded, RANKS } from "./liveness";
 import { paged, pageSize } from "./pages";
-import type {
-  AgentDetail,
-  AgentRow,
-  Dashboard,
-  History,
-  PastHeartbeat,
-  Schedule,
-  ShownFlip,
-} from "./validators";
+import type { AgentDetail, AgentRow, Dashboard, Schedule, ShownFlip } from "./validators";
 
 /** Rows in one answer, by default and at most: a fleet of this size comes in one call. */
 const DASHBOARD_PAGE = { default: 1_000, max: 1_000 };

@@ -1,5 +1,5 @@
 import { mutation } from "../_generated/server";
-import { authorize } from "../model/access";
+import { authorizeMutation } from "../model/access";
 import { applySchedule } from "../model/schedules";
 import * as shapes from "../model/validators";
 
@@ -8,7 +8,7 @@ export default mutation({
   args: { token: shapes.token, schedule: shapes.scheduleArgs },
   returns: shapes.applied,
   handler: async (ctx, { token, schedule }) => {
-    await authorize(ctx, token, ["admin"]);
+    await authorizeMutation(ctx, token, ["admin"]);
     return await applySchedule(ctx, schedule);
   },
 });

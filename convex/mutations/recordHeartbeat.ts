@@ -1,14 +1,15 @@
 import { mutation } from "../_generated/server";
-import { authorize } from "../model/access";
+import { authorizeMutation } from "../model/access";
 import { recordHeartbeat } from "../model/heartbeats";
-import * as shapes from "../model/validators";
+import { heartbeatArgs, recorded } from "../model/heartbeatValidators";
+import { token } from "../model/validators";
 
 /** Record a heartbeat; a send token does so for its own agents. */
 export default mutation({
-  args: { token: shapes.token, heartbeat: shapes.heartbeatArgs },
-  returns: shapes.recorded,
+  args: { token, heartbeat: heartbeatArgs },
+  returns: recorded,
   handler: async (ctx, { token, heartbeat }) => {
-    await authorize(ctx, token, ["send"], heartbeat.agent);
+    await authorizeMutation(ctx, token, ["send"], heartbeat.agent);
     return await recordHeartbeat(ctx, heartbeat);
   },
 });

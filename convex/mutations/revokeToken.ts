@@ -1,14 +1,15 @@
 import { mutation } from "../_generated/server";
-import { authorize } from "../model/access";
+import { authorizeMutation } from "../model/access";
 import { revokeToken } from "../model/tokens";
-import * as shapes from "../model/validators";
+import * as shapes from "../model/tokenValidators";
+import { token } from "../model/validators";
 
 /** End a token. */
 export default mutation({
-  args: { token: shapes.token, request: shapes.fingerprintArgs },
+  args: { token, request: shapes.fingerprintArgs },
   returns: shapes.revokedToken,
   handler: async (ctx, { token, request }) => {
-    await authorize(ctx, token, ["admin"]);
+    await authorizeMutation(ctx, token, ["admin"]);
     return await revokeToken(ctx, request.fingerprint);
   },
 });

@@ -1,5 +1,5 @@
 import { mutation } from "../_generated/server";
-import { authorize } from "../model/access";
+import { authorizeMutation } from "../model/access";
 import { setAgentControl } from "../model/agents";
 import * as shapes from "../model/validators";
 
@@ -8,7 +8,7 @@ export default mutation({
   args: { token: shapes.token, request: shapes.controlArgs },
   returns: shapes.controlled,
   handler: async (ctx, { token, request }) => {
-    await authorize(ctx, token, ["admin"]);
+    await authorizeMutation(ctx, token, ["admin"]);
     return await setAgentControl(ctx, request);
   },
 });

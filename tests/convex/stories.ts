@@ -3,10 +3,11 @@
  * its own; steps with an `example` are kept in tests/contract as they went on convex-test.
  */
 import { stories as access } from "./stories/access";
+import { stories as batches } from "./stories/batches";
 import type { Story } from "./stories/book";
 import { stories as reports } from "./stories/reports";
 import { stories as schedules } from "./stories/schedules";
 import { stories as silence } from "./stories/silence";
 import { stories as views } from "./stories/views";
 
-export const stories: Story[] = [...reports, ...silence, ...schedules, ...views, ...access];
+export const stories: Story[] = [...reports, ...batches, ...silence, ...schedules, ...views, ...access];

@@ -1,14 +1,13 @@
 /** What a story acts in: a deployment with tokens, hosts that send, and a clock that passes. Knows the contract, not the functions' insides. */
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
+import type { BatchRecorded, History, Recorded } from "../../convex/model/heartbeatValidators";
 import type {
   AgentDetail,
   AgentRow,
   Applied,
   Dashboard,
-  History,
   MonitorStatus,
-  Recorded,
   ScheduledAgent,
 } from "../../convex/model/validators";
 import { type Args, type Engine, kindOf, Refused } from "./engines";
@@ -33,12 +32,14 @@ export type Example = {
 
 type Who = keyof typeof TOKENS | "nobody";
 
-/** The texts of the tokens that every story's deployment has; any client's tests may show them. */
+/** The texts of the tokens that a story's deployment has; any client's tests may show them. */
 export const TOKENS = {
   admin: "story-token-admin",
   reader: "story-token-read",
   sender: "story-token-send",
   hintOnly: "story-token-send-hint",
+  /** made by the stories that rotate hintOnly */
+  hintNewer: "story-token-send-hint-newer",
 };
 
 export type Said = Partial<{
@@ -172,6 +173,16 @@ export class World {
     });
   }
 
+  /** Heartbeats as a host delivers them together. */
+  async deliver(heartbeats: Args[], options: Options = {}): Promise<BatchRecorded["results"]> {
+    const answer = await this.ask<BatchRecorded>(
+      "mutations/recordHeartbeats",
+      { heartbeats },
+      { as: "sender", ...options },
+    );
+    return answer.results;
+  }
+
   async dashboard(options: Options = {}): Promise<Dashboard> {
     return await this.ask("queries/getAgentDashboard", {}, { as: "reader", ...options });
   }
@@ -206,13 +217,16 @@ export class World {
 
 const COUNTED = { openTasks: 0, staleTasks: 0 };
 
+/** What the body of a call is named, where it is not a `request`. */
+export const BODY_NAMES: Record<string, string> = {
+  "mutations/recordHeartbeat": "heartbeat",
+  "mutations/recordHeartbeats": "batch",
+  "mutations/applySchedule": "schedule",
+};
+
 /** The arguments of a call: the token apart from the body, which `body` names. */
 export function argsOf(path: string, body: Args, as: Who): Args {
-  const name = path.endsWith("/recordHeartbeat")
-    ? "heartbeat"
-    : path.endsWith("/applySchedule")
-      ? "schedule"
-      : "request";
+  const name = BODY_NAMES[path] ?? "request";
   return as === "nobody" ? { [name]: body } : { token: TOKENS[as], [name]: body };
 }
 

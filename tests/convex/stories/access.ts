@@ -1,7 +1,8 @@
 /** Who may, and what is refused: tokens and bad input. */
 import { expect } from "vitest";
+import type { OwnToken } from "../../../convex/model/tokenValidators";
 import { book, HINT } from "./book";
-import { every, HOUR, hashOf, MINUTE, runId, TOKENS } from "../world";
+import { DAY, every, HOUR, hashOf, MINUTE, runId, TOKENS, type World } from "../world";
 
 const { stories, story } = book();
 export { stories };
@@ -82,6 +83,89 @@ story("a token does what it is for and nothing else, and ends when it is revoked
   });
   expect(JSON.stringify(tokens)).not.toContain(request.tokenHash);
 });
+
+const fingerprintOf = (token: string) => hashOf(token).slice(0, 12);
+
+story("a token is told what it is, and which tokens are older, revoked ones too", async (w) => {
+  const ask = async (as: "reader" | "hintOnly" | "hintNewer", fingerprints?: string[], example?: string) =>
+    await w.ask<OwnToken>("queries/getToken", fingerprints ? { fingerprints } : {}, { as, example });
+  const madeAt = w.now;
+  const [old, newer, reader] = [TOKENS.hintOnly, TOKENS.hintNewer, TOKENS.reader].map(fingerprintOf) as [
+    string,
+    string,
+    string,
+  ];
+  const itself = { fingerprint: old, name: "hint's host", scope: "send", agents: ["hint"] };
+  expect(await ask("hintOnly")).toEqual({ ...itself, hostName: "torvalds", createdAt: madeAt, older: [] });
+  // made at the same instant is not older
+  expect(await ask("hintOnly", [old, reader, "0123456789ab", ""])).toMatchObject({ older: [] });
+
+  // rotated without a gap: for a while both are valid
+  w.later(HOUR);
+  const request = {
+    tokenHash: hashOf(TOKENS.hintNewer),
+    name: "hint's host",
+    scope: "send",
+    agents: ["hint"],
+  };
+  await w.ask("mutations/createToken", request);
+  await w.register(HINT);
+  expect(await w.send("hint", {}, { as: "hintOnly" })).toMatchObject({ outcome: "recorded" });
+  expect(await w.send("hint", {}, { as: "hintNewer" })).toMatchObject({ outcome: "recorded" });
+  expect(await ask("hintOnly", [newer])).toMatchObject({ older: [] });
+  await w.ask("mutations/revokeToken", { fingerprint: old });
+  expect(await w.refused("queries/getToken", {}, { as: "hintOnly" })).toMatchObject({ code: "unauthorized" });
+  const asked = [newer, old, "0123456789ab", old, reader];
+  expect(await ask("hintNewer", asked, "older tokens")).toMatchObject({
+    fingerprint: newer,
+    older: [old, reader],
+  });
+  const many = Array.from({ length: 101 }, (_, nth) => nth.toString(16).padStart(12, "0"));
+  expect(await ask("reader", many.slice(1))).toMatchObject({ older: [] });
+  expect(await w.refused("queries/getToken", { fingerprints: many })).toMatchObject({
+    code: "invalid",
+    field: "fingerprints",
+  });
+});
+
+story("the day on which a token last changed something is kept, for those that can", async (w) => {
+  await w.register(HINT);
+  const today = w.now - (w.now % DAY);
+  const sender = { as: "hintOnly" } as const;
+  // neither what is asked nor what is refused counts
+  await w.ask("queries/getToken", {}, sender);
+  await w.refused("mutations/recordHeartbeat", { ...w.heartbeat("hint"), status: "sleepy" }, sender);
+  expect(await usedAt(w)).toMatchObject({ admin: today, hintOnly: undefined });
+  await w.send("hint", {}, sender);
+  expect(await usedAt(w)).toMatchObject({ hintOnly: today, sender: undefined });
+
+  w.later(today + DAY - 1 - w.now);
+  await w.send("hint", {}, sender);
+  expect(await usedAt(w)).toMatchObject({ hintOnly: today });
+  w.later(1);
+  await w.deliver([w.heartbeat("hint")], sender);
+  expect(await usedAt(w)).toEqual({
+    admin: today,
+    reader: undefined,
+    sender: undefined,
+    hintOnly: today + DAY,
+  });
+  const own = await w.ask<OwnToken>("queries/getToken", {}, { ...sender, example: "used today" });
+  expect(own.lastUsedAt).toBe(today + DAY);
+  // a clock that was wrong for a while leaves no wrong day behind
+  w.later(-3 * DAY);
+  await w.send("hint", {}, sender);
+  expect((await usedAt(w)).hintOnly).toBe(today - 2 * DAY);
+});
+
+/** When each token of the story was last used, by its name in the story. */
+async function usedAt(w: World): Promise<Record<string, number | undefined>> {
+  type Listed = { tokens: { fingerprint: string; lastUsedAt?: number }[] };
+  const { tokens } = await w.ask<Listed>("queries/listTokens", {}, { as: "reader" });
+  const names = Object.entries(TOKENS).map(([name, text]) => [fingerprintOf(text), name]);
+  const nameOf = Object.fromEntries(names) as Record<string, string>;
+  return Object.fromEntries(tokens.map((one) => [nameOf[one.fingerprint], one.lastUsedAt]));
+}
 
 story("bad input is refused by name, and nothing is written", async (w) => {
   await w.register(HINT);

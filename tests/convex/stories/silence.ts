@@ -89,7 +89,7 @@ story("a backend that was away flips nobody until hosts had time to deliver", as
   const backAt = w.now;
   await w.sweep();
   expect(await w.monitor({ example: "the sweep was away" })).toEqual({
-    contractVersion: 1,
+    contractVersion: 2,
     sweepEveryMs: MINUTE,
     sweepRanAt: backAt,
     holdUntil: backAt + 10 * MINUTE,
@@ -139,6 +139,17 @@ story(
     expect((await w.detail("hint")).flips.map((flip) => flip.reason)).toEqual(["first report"]);
   },
 );
+
+story("a clock that ran ahead for a while holds nothing once it is right again", async (w) => {
+  await w.register({ agent: "hint", schedule: every(HOUR), graceMs: 5 * MINUTE, misses: 1 });
+  await w.send("hint");
+  await w.sweep();
+  w.away(5 * HOUR);
+  await w.sweep();
+  w.away(-5 * HOUR);
+  await w.pass(HOUR + 5 * MINUTE);
+  expect(await w.row("hint")).toMatchObject({ health: "degraded" });
+});
 
 story("a heartbeat flips to degraded as it arrives, where the sweep has not been by yet", async (w) => {
   await w.register({ agent: "hint", schedule: every(MINUTE), graceMs: 0, misses: 1 });
