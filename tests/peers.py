@@ -1,13 +1,16 @@
 """Scripted peers: real sockets on loopback that behave well, or badly on purpose.
 
 `Peer(behaviour)` runs `behaviour(connection)` in a thread for each connection it accepts. It is a context
-manager, listens on any free port, and is gone when the block ends. deployment.py has one that speaks Convex.
+manager, listens on any free port, and is gone when the block ends; meanwhile it may become well, or worse
+(`becomes`). deployment.py has one that speaks Convex.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import select
 import socket
 import ssl
 import struct
@@ -24,26 +27,48 @@ HERE = Path(__file__).parent
 SELF_SIGNED = HERE / "data" / "self-signed.pem"
 
 CLIENT_HELLO = b"\x16\x03"  # how a TLS client begins
+BACKLOG = 64  # connections that wait to be accepted
+FULL = 4  # so many fill a backlog of 0: the kernel keeps a few more than it was told
 
 Behaviour = Callable[[socket.socket], None]
+Turn = Callable[[socket.socket, socket.socket, bytes], None]
+"""What a relay does with a part: (who sent it, to whom it was to be passed on, the part)."""
 
 
 class Peer:
     """A listening socket on 127.0.0.1; every accepted connection gets a thread that runs `behaviour`."""
 
-    def __init__(self, behaviour: Behaviour, *, scheme: Literal["http", "https"] = "http") -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        *,
+        scheme: Literal["http", "https"] = "http",
+        backlog: int | None = BACKLOG,
+    ) -> None:
+        """With None for `backlog` the port is held, but nothing listens there yet."""
         self._behaviour = behaviour
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        if backlog is not None:
+            self._listener.listen(backlog)
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.connections = 0
+        self.last_connection_at = 0.0  # by the monotonic clock
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{scheme}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._begin()
         return self
+
+    def becomes(self, behaviour: Behaviour) -> None:
+        """Serve every new connection so from now on, at the same address."""
+        self._behaviour = behaviour
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
@@ -66,12 +91,45 @@ class Peer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.connections += 1
+                self.last_connection_at = time.monotonic()
                 self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError), connection:
             self._behaviour(connection)
+
+
+class Deaf(Peer):
+    """An address where nobody takes a connection until it `becomes` something.
+
+    Nothing listens there; or, if `full`, somebody whose backlog is full: the kernel drops what arrives, as a
+    firewall does.
+    """
+
+    def __init__(self, *, full: bool = False) -> None:
+        super().__init__(silent, backlog=0 if full else None)
+        self._fillers = [socket.socket() for _ in range(FULL if full else 0)]
+
+    def __enter__(self) -> Self:
+        for filler in self._fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", self.port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unfill()
+        super().__exit__()
+
+    def becomes(self, behaviour: Behaviour) -> None:
+        super().becomes(behaviour)
+        self._unfill()
+        self._listener.listen(BACKLOG)
+        self._begin()
+
+    def _unfill(self) -> None:
+        for filler in self._fillers:
+            filler.close()
 
 
 def silent(connection: socket.socket) -> None:
@@ -127,6 +185,47 @@ def drips(every_s: float = 0.2) -> Behaviour:
             time.sleep(every_s)
 
     return serve
+
+
+def relays(
+    port: int, *, until: bytes | None = None, then: Turn | None = None, times: float = math.inf
+) -> Behaviour:
+    """Passes everything on to the real server on `port`, and back.
+
+    The first `times` parts that contain `until`, from whichever side, it does not pass on: it does `then`
+    instead, and cuts the connection.
+    """
+    left = [times]
+
+    def serve(connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            other = {connection: server, server: connection}
+            while True:
+                for side in select.select([connection, server], [], [])[0]:
+                    part = side.recv(65536)
+                    if not part:
+                        return
+                    if until is not None and until in part and left[0] > 0:
+                        left[0] -= 1
+                        if then is not None:
+                            then(side, other[side], part)
+                        return
+                    other[side].sendall(part)
+
+    return serve
+
+
+def keeping_it(_side: socket.socket, other: socket.socket, _part: bytes) -> None:
+    """Says nothing more to the one to whom it was to be passed on."""
+    silent(other)
+
+
+def too_late(side: socket.socket, other: socket.socket, part: bytes) -> None:
+    """Passes it on once the one who sent it has gone, as a server does that had been stopped."""
+    while more := side.recv(65536):
+        part += more
+    other.sendall(part)
+    other.recv(65536)
 
 
 def behind_tls(behaviour: Behaviour, certificate: Path = SELF_SIGNED) -> Behaviour:

@@ -116,7 +116,7 @@ OPTIONS = {  # of each command, besides --json
     "send, dashboard, apply, config": COMMON,
     "agents list, agents show, agents pause, agents resume, agents retire": COMMON,
     "tasks list, tasks add, tasks done": COMMON,
-    "token create, token list, token revoke": COMMON,
+    "token create, token list, token rotate, token revoke": COMMON,
     "token save, cron print": ("--url", "--home"),
     "local guide": ("--home",),
     "local up, local down, local status, local logs, functions foreign": (),
@@ -281,11 +281,11 @@ def test_functions_that_a_push_would_delete_are_named(inside: Inside) -> None:
 
 
 def test_a_bug_shows_its_traceback_and_exits_70(cli: Cli) -> None:
-    page = {"tasks": [{"no": "task"}], "isDone": True, "continueCursor": ""}
-    with Deployment({"queries/listAgentTasks": lambda args: page}) as deployment:
-        done = cli("tasks", "list", "hint", "--url", deployment.url, env={"HEARTBEAT_TOKEN": "a-token"})
+    program = "from heartbeat_cli import cli, crontab; crontab.entries = None; cli.main()"
+    cli.write_schedule(TABLE)
+    done = cli("cron", "print", program=(sys.executable, "-c", program))
     assert (done.code, done.out) == (70, "")
-    assert "Traceback" in done.err and "a-token" not in done.err
+    assert done.err.startswith("Traceback") and done.err.endswith("'NoneType' object is not callable\n")
 
 
 def shell(cli: Cli, line: str) -> Ran:

@@ -14,7 +14,6 @@ from deployment import Deployment
 from heartbeat_cli.client import (
     Connection,
     Deadline,
-    whole_numbers,
 )
 from heartbeat_cli.deadline import within
 from heartbeat_cli.errors import SettingsProblem, UsageProblem
@@ -30,14 +29,6 @@ def test_whole_numbers_come_back_as_int(transport: str) -> None:
 
     returned = json.dumps(outcome.told["values"], sort_keys=True)
     assert returned == '[{"half": 0.5, "list": [3, {"deep": 1000000000000000}], "open": 12}]'
-
-
-def test_numbers_that_are_not_whole_or_not_exact_stay_as_they_are() -> None:
-    kept = [0.5, float("inf"), 2.0**60, True, None, "1.0", b"1"]
-
-    assert whole_numbers(kept) == kept
-    assert [type(value) for value in whole_numbers(kept)] == [type(value) for value in kept]
-    assert [repr(value) for value in whole_numbers([1.0, -0.0, -3.0])] == ["1", "0", "-3"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

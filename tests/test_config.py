@@ -210,7 +210,7 @@ def test_a_tokens_file_that_others_can_read_is_used_and_its_cure_told(user: Path
     file.chmod(0o640)
     found = settings(user, url=A)
     assert found.token == TOKEN
-    assert found.warnings == (f"other users can read the tokens in {file}; mend it: chmod 600 {file}",)
+    assert found.warnings == (f"other users can read {file}; mend it: chmod 600 {file}",)
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_recorded_answers_of_the_functions_make_a_line() -> None:
         body = {name: value for name, value in sent.items() if name != "deliveredAt"}
         heartbeat = Heartbeat.model_validate_json(json.dumps(body))
         line = send.line(
-            send.Sent(heartbeat, answer, 1, ()), "http://127.0.0.1:7210 (local)", answer["receivedAt"]
+            send.Sent(heartbeat, [], answer), "http://127.0.0.1:7210 (local)", answer["receivedAt"]
         )
         assert line.startswith(f"{answer['agent']} {answer['health']}")
         assert ("duplicate" in line) == (answer["outcome"] == "duplicate")

@@ -115,12 +115,12 @@ def test_a_send_token_is_made_kept_used_and_revoked(live: Live, tmp_path: Path) 
     saved = other("token", "save", "--scope", "send", stdin=made["token"] + "\n")
     assert saved.code == 0 and made["token"] not in saved.out + saved.err
     assert other("send", "hint").code == 0
-    assert other("send", "torv").code == 1
+    assert other("send", "torv", "--strict").code == 75
     assert other("dashboard").code == 1
     listed = here("token", "list").out
     assert made["fingerprint"] in listed and "cron of box2 · box2" in listed and made["token"] not in listed
     assert here("token", "revoke", made["fingerprint"]).code == 0
-    assert json.loads(other("send", "hint", "--json").out)["error"]["code"] == "unauthorized"
+    assert other("send", "hint", "--json").data["reason"]["code"] == "unauthorized"
     assert "revoked" in here("token", "list").out
 
 

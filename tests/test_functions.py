@@ -36,7 +36,18 @@ def test_functions_and_routes_of_somebody_else_are_named() -> None:
     assert found == ["POST /stripe", "messages:list", "mutations/recordHeartbeat:other"]
 
 
-@pytest.mark.parametrize("text", ["", "✖ No CONVEX_DEPLOYMENT set", "[]", '{"functions": [{"no": "name"}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "✖ No CONVEX_DEPLOYMENT set",
+        "[]",
+        '{"functions": [{"no": "name"}]}',
+        '{"functions": [{"identifier": 5}]}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:40],
+)
 def test_a_deployment_that_could_not_be_asked_never_looks_empty(text: str) -> None:
     with pytest.raises(UsageProblem, match="function-spec"):
         foreign_functions(text, REPOSITORY / "convex")

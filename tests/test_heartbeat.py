@@ -41,13 +41,7 @@ def given_only(**fields: Any) -> tuple[Heartbeat, list[str]]:
 def test_the_wire_form_has_camel_case_names_and_nothing_that_is_not_known() -> None:
     heartbeat, notes = given_only()
 
-    assert heartbeat.wire(NOW_MS + 5) == {
-        "heartbeatId": ID,
-        "agent": "hint",
-        "sentAt": NOW_MS,
-        "deliveredAt": NOW_MS + 5,
-        "status": "ok",
-    }
+    assert heartbeat.body() == {"heartbeatId": ID, "agent": "hint", "sentAt": NOW_MS, "status": "ok"}
     assert notes == []
 
 
@@ -66,7 +60,7 @@ def test_every_field_that_was_given_is_on_the_wire() -> None:
         run=run,
     )
 
-    wire = heartbeat.wire(NOW_MS)
+    wire = heartbeat.body()
 
     assert wire["openTasks"] == 12
     assert wire["staleTasks"] == 0
@@ -85,14 +79,6 @@ def test_every_field_that_was_given_is_on_the_wire() -> None:
         "acted",
         "web-1",
     )
-
-
-def test_a_second_attempt_differs_in_when_it_was_delivered_only() -> None:
-    heartbeat, _ = given_only(summary="x")
-
-    first, second = heartbeat.wire(NOW_MS), heartbeat.wire(NOW_MS + 60_000)
-
-    assert first | {"deliveredAt": NOW_MS + 60_000} == second
 
 
 def test_the_agents_own_word_travels_not_what_it_means() -> None:
@@ -122,7 +108,7 @@ def test_the_servers_examples_are_what_this_side_sends(example: dict[str, Any]) 
         with pytest.raises(ValidationError):
             Heartbeat.model_validate(fields)
     else:
-        assert Heartbeat.model_validate(fields).wire(body["deliveredAt"]) == body
+        assert Heartbeat.model_validate(fields).body() == fields
 
 
 # --- text
@@ -163,7 +149,7 @@ def test_characters_are_counted_as_the_server_does_an_emoji_being_one() -> None:
 def test_blank_text_is_no_text(blank: str) -> None:
     heartbeat, _ = given_only(summary=blank, error=blank, host=blank)
 
-    assert {"summary", "error", "host"}.isdisjoint(heartbeat.wire(NOW_MS))
+    assert {"summary", "error", "host"}.isdisjoint(heartbeat.body())
 
 
 def test_control_characters_are_data() -> None:
@@ -189,7 +175,7 @@ ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=[]), max_size=700) 
 def test_any_text_at_all_becomes_a_heartbeat_that_the_server_takes(summary: str, error: str) -> None:
     heartbeat, _ = given_only(summary=summary, error=error)
 
-    json.dumps(heartbeat.wire(NOW_MS), ensure_ascii=False).encode()
+    json.dumps(heartbeat.body(), ensure_ascii=False).encode()
     assert heartbeat.summary is None or 0 < len(heartbeat.summary) <= SUMMARY_MAX
     assert heartbeat.error is None or 0 < len(heartbeat.error) <= ERROR_MAX
 
@@ -274,8 +260,8 @@ def test_more_stale_tasks_than_open_ones_are_refused() -> None:
 
 
 def test_no_count_and_no_tasks_differ() -> None:
-    assert given_only(open_tasks=0, stale_tasks=0)[0].wire(NOW_MS)["openTasks"] == 0
-    assert "openTasks" not in given_only()[0].wire(NOW_MS)
+    assert given_only(open_tasks=0, stale_tasks=0)[0].body()["openTasks"] == 0
+    assert "openTasks" not in given_only()[0].body()
 
 
 # --- ids

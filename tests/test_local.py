@@ -106,7 +106,7 @@ def test_no_acknowledged_heartbeat_is_lost_to_kill_9(local: Local) -> None:
     assert local.cli("send", "hint", "--summary", "just before").code == 0
     os.kill(done["pid"], signal.SIGKILL)
     wait_for(lambda: local.status().state == "stopped")
-    assert local.cli("send", "hint").code == 75
+    assert local.cli("send", "hint", "--strict").code == 75
 
     again = local.up()
     assert (again["outcome"], again["url"]) == ("started", done["url"])

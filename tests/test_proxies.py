@@ -58,14 +58,15 @@ def test_a_host_of_no_proxy_and_this_very_host_are_reached_without_the_proxy() -
 @pytest.mark.parametrize(
     ("proxy", "exit_code", "words"),
     [
-        (f"http://user:pw@127.0.0.1:{free_port()}", 75, "the proxy on the way to http://deployment.example"),
+        ("http://user:pw@127.0.0.1:PORT", 75, "the proxy on the way to http://deployment.example"),
         ("nonsense://user:pw@proxy", 2, "the proxy settings of the environment cannot be used"),
     ],
 )
 def test_a_proxy_that_does_not_work_is_named_without_its_password(
     proxy: str, exit_code: int, words: str
 ) -> None:
-    outcome = drive("http://deployment.example", "auto", env={"HTTP_PROXY": proxy})
+    closed = proxy.replace("PORT", str(free_port()))
+    outcome = drive("http://deployment.example", "auto", env={"HTTP_PROXY": closed})
 
     assert outcome.code == exit_code
     assert words in outcome.error["message"]

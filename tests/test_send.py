@@ -251,21 +251,31 @@ def test_no_log_problem_ever_stops_a_heartbeat(scribe: Inside, why: str) -> None
     assert done.err.count("\n") == 1 and "cannot be written" in done.err
 
 
-def test_a_heartbeat_that_was_refused_or_got_lost_stands_in_the_log(scribe: Inside) -> None:
-    with Deployment(scripted(Refusal({"code": "unauthorized", "message": "no"}))) as deployment:
+def test_a_heartbeat_that_was_refused_or_not_delivered_stands_in_the_log(scribe: Inside) -> None:
+    with Deployment(scripted(Refusal({"code": "conflict", "message": "no"}))) as deployment:
         refused = scribe("send", "hint", "--url", deployment.url)
-    lost = scribe("send", "hint", "--url", deployment.url, "--deadline", "3")
-    assert (refused.code, lost.code) == (1, 75)
-    assert "a-token" not in refused.err + refused.out
+    kept = scribe("send", "hint", "--url", deployment.url, "--deadline", "3")
+    assert (refused.code, kept.code) == (1, 0)
     first, second = (scribe.cli.home / "logs" / "agent-heartbeat.log").read_text().splitlines()
-    assert "outcome=unauthorized" in first and "outcome=unreachable cause=refused" in second
+    assert "outcome=conflict" in first and 'problem="no"' in first
+    assert "outcome=spooled cause=refused" in second and 'problem="nothing answers' in second
 
 
-def test_a_deployment_that_says_nothing_is_given_up_at_the_deadline(user: Cli) -> None:
+def test_a_token_that_is_not_accepted_keeps_the_heartbeat_and_says_which_it_was(scribe: Inside) -> None:
+    with Deployment(scripted(Refusal({"code": "unauthorized", "message": "no"}))) as deployment:
+        kept = scribe("send", "hint", "--url", deployment.url)
+    assert (kept.code, kept.out) == (0, "")
+    assert kept.err.startswith("heartbeat: hint is spooled, not delivered: no\n")
+    assert "HEARTBEAT_TOKEN (fingerprint " in kept.err and "a-token" not in kept.err
+
+
+def test_strict_makes_a_heartbeat_that_is_only_spooled_a_failure(user: Cli) -> None:
     with Deployment(scripted(), faults=Faults(never_answer=True)) as deployment:
-        done = user("send", "hint", "--url", deployment.url, "--deadline", "3", "--json")
+        done = user("send", "hint", "--url", deployment.url, "--deadline", "3", "--strict", "--json")
     error = json.loads(done.out)["error"]
-    assert (done.code, error["code"], error["exitCode"]) == (75, "unreachable", 75)
+    assert (done.code, error["code"], error["exitCode"]) == (75, "spooled", 75)
+    assert (error["reason"]["code"], error["reason"]["cause"]) == ("unreachable", "timeout")
+    assert uuid.UUID(error["heartbeatId"]).version == 7
 
 
 @pytest.mark.parametrize(
@@ -328,7 +338,7 @@ def test_sending_imports_nothing_it_does_not_need(user: Cli) -> None:
     loaded = set(done.stdout.split())
     assert "convex" in loaded and "pydantic" in loaded
     assert loaded.isdisjoint(
-        {"rich", "httpx", "tomllib", "heartbeat_cli.dashboard", "heartbeat_cli.engine", "sqlite3"}
+        {"rich", "httpx", "tomllib", "heartbeat_cli.dashboard", "heartbeat_cli.engine"}
     )
 
 
@@ -350,12 +360,54 @@ def test_standard_input_that_does_not_end_holds_no_heartbeat_back(user: Cli) -> 
             assert time.monotonic() - began < 6
             told = process.stderr.read().decode()
         assert sent(deployment)["summary"] == "so far"
-    assert "standard input had not ended after 2 s: what came until then was taken" in told
+    assert "standard input had not ended after 1 s: what came until then was taken" in told
 
 
-def test_what_may_have_arrived_is_told_with_what_sending_again_means(scribe: Inside) -> None:
+def test_what_may_have_arrived_is_kept_and_the_next_time_it_is_a_duplicate(scribe: Inside) -> None:
+    known: set[str] = set()
+
+    def record(args: Any) -> Any:
+        again = args["heartbeat"]["heartbeatId"] in known
+        known.add(args["heartbeat"]["heartbeatId"])
+        return ANSWER | {"outcome": "duplicate" if again else "recorded"}
+
+    functions = scripted() | {"mutations/recordHeartbeat": record}
+    with Deployment(functions, faults=Faults(drop_after_commit=1)) as deployment:
+        kept = scribe("send", "hint", "--url", deployment.url)
+        told = scribe("spool", "deliver", "--url", deployment.url, "--json")
+    assert kept.code == 0 and "it may have taken effect all the same" in kept.err
+    assert told.code == 0 and len(known) == 1
+    assert (told.data["delivered"], told.data["duplicates"], told.data["waiting"]) == (1, 1, 0)
+
+
+def test_what_is_neither_delivered_nor_kept_fails_and_says_both(scribe: Inside) -> None:
+    scribe.cli.data_dir.mkdir(parents=True)
+    (scribe.cli.data_dir / "spool").write_text("a file where the folder should be")
     with Deployment(scripted(), faults=Faults(drop_after_commit=1)) as deployment:
-        done = scribe("send", "hint", "--url", deployment.url)
-    assert done.code == 75
-    assert "it may have taken effect all the same" in done.err
-    assert "to send it again makes a second heartbeat, which does no harm" in done.err
+        lost = scribe("send", "hint", "--url", deployment.url)
+        delivered = scribe("send", "hint", "--url", deployment.url)
+    assert (lost.code, delivered.code) == (1, 0)
+    assert "hint is neither delivered nor kept" in lost.err and "the spool" in lost.err
+    assert "to send it again makes a second heartbeat, which does no harm" in lost.err
+    assert delivered.out.startswith("hint ok") and "could not be kept first" in delivered.err
+
+
+@pytest.mark.parametrize("answer", [{"outcome": "perhaps"}])
+def test_an_answer_that_does_not_say_that_it_is_recorded_leaves_it_in_the_spool(
+    scribe: Inside, answer: dict[str, Any]
+) -> None:
+    with Deployment(scripted(answer)) as deployment:
+        kept = scribe("send", "hint", "--url", deployment.url, "--json")
+        assert scribe("spool", "list", "--json").data["waiting"] == 1
+    assert (kept.code, kept.data["outcome"]) == (0, "spooled")
+    assert "answered something else than that it is recorded" in kept.data["reason"]["message"]
+
+
+def test_a_system_without_file_locks_delivers_all_the_same(user: Cli) -> None:
+    with Deployment(scripted()) as deployment:
+        script = (
+            "import sys; sys.modules['fcntl'] = None; from heartbeat_cli import cli;"
+            f"sys.exit(cli.run(['send', 'hint', '--url', '{deployment.url}', '--transport', 'http']))"
+        )
+        done = user("-c", script, program=(sys.executable,))
+    assert done.code == 0 and done.out.startswith("hint ok") and done.err == ""

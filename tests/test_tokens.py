@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -120,6 +121,12 @@ def test_the_line_to_paste_holds_the_hash_and_not_the_token() -> None:
         "name": "first, box1",
         "scope": "admin",
     }
+
+
+def test_whatever_its_name_the_line_to_paste_is_one_argument() -> None:
+    words = shlex.split(tokens.first_token_line("the-token", "it's; $(rm -rf ~) #"))
+    assert words[:4] == ["npx", "convex", "run", "setup:storeFirstToken"] and len(words) == 5
+    assert json.loads(words[4])["request"]["name"] == "it's; $(rm -rf ~) #"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence() -> None:

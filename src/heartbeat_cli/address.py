@@ -24,7 +24,7 @@ def normalise_url(text: str) -> str:
     hint = f"an address looks like {EXAMPLE} or http://127.0.0.1:7210"
     if not given:
         raise SettingsProblem("the deployment address is empty", hint=hint)
-    shown = _without_credentials(given)
+    shown = _presentable(given)
     if " " in given or not given.isprintable():
         raise SettingsProblem(
             f"the deployment address {shown!r} contains blanks or characters that cannot be seen", hint=hint
@@ -76,10 +76,14 @@ def _origin(scheme: str, host: str, port: int | None) -> str:
     return f"{scheme}://{bracketed}:{port}"
 
 
-def _without_credentials(text: str) -> str:
-    """`text` fit for a message: a password in it must not reach a log."""
-    scheme, separator, rest = text.rpartition("://")
-    authority, slash, tail = rest.partition("/")
-    if "@" in authority:
-        authority = "…@" + authority.rpartition("@")[2]
-    return f"{scheme}{separator}{authority}{slash}{tail}"
+def _presentable(text: str) -> str:
+    """`text` fit for a message: what stands before an @ or after the host may be a secret, and what is a
+    secret must not reach a log.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "", text
+    _, at, host = rest.rpartition("@")
+    authority = re.split(r"[/?#]", host, maxsplit=1)[0]
+    more = "/…" if host[len(authority) :].strip("/") else host[len(authority) :]
+    return f"{scheme}{separator}{'…@' if at else ''}{authority}{more}"

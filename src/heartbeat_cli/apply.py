@@ -71,7 +71,8 @@ def submit(connection: Caller, rows: Sequence[Row], page: Path, source: str, *, 
             if not dry_run:
                 break
             continue
-        changes += answer["changes"]
+        asked = {row.agent for row in batch}
+        changes += [change for change in answer["changes"] if change["agent"] in asked]
         unlisted += answer["unlisted"]
     if problems:
         problems.sort()

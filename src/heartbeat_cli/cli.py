@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -34,7 +35,8 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "apply": ("heartbeat_cli.commands.apply", None),
     "agents": ("heartbeat_cli.commands.agents", "Look at the watched agents; pause, resume, retire them."),
     "tasks": ("heartbeat_cli.commands.tasks", "List an agent's tasks and how each was counted."),
-    "token": ("heartbeat_cli.commands.token", "Create, list and revoke access tokens."),
+    "spool": ("heartbeat_cli.commands.spool", "What this host keeps until it is delivered."),
+    "token": ("heartbeat_cli.commands.token", "Create, list, rotate and revoke access tokens."),
     "cron": ("heartbeat_cli.commands.cron", "The crontab lines of the schedule."),
     "local": ("heartbeat_cli.commands.local", "The local backend: a Convex deployment on this machine."),
     "config": ("heartbeat_cli.commands.config", None),
@@ -50,11 +52,19 @@ def main() -> NoReturn:
         code = INTERRUPTED
     except Exception:  # a bug: its traceback is shown, but the client that may be left must not hold us back
         with contextlib.suppress(OSError):
-            traceback.print_exc()
+            _tell_of_bug(traceback.format_exc())
         code = BUG
     from heartbeat_cli.client import leave  # noqa: PLC0415
 
     leave(code)
+
+
+def _tell_of_bug(trace: str) -> None:
+    """A traceback quotes what it was about: the text of an agent, a secret. Both are made harmless."""
+    from heartbeat_cli import output  # noqa: PLC0415
+
+    for line in trace.rstrip("\n").split("\n"):
+        output.say(line)
 
 
 def _main(arguments: list[str]) -> int:
@@ -63,6 +73,13 @@ def _main(arguments: list[str]) -> int:
     if arguments == ["--version"]:  # answered before any heavy import: crontab lines use it as a probe
         print(version_line())
         sys.exit(0)
+    if arguments[:2] == ["spool", "deliver"] and "--quiet" in arguments:
+        # before any heavy import: a crontab line asks each five minutes
+        from heartbeat_cli import config, spool  # noqa: PLC0415
+
+        waiting = spool.idle(config.data_dir(os.environ), time.time_ns() // 1_000_000)
+        if waiting is not None:
+            return spool.STILL_WAITING if waiting else 0
     return run(arguments)
 
 
@@ -92,7 +109,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from heartbeat_cli.command import Invocation  # noqa: PLC0415
     from heartbeat_cli.errors import HeartbeatError, UsageProblem  # noqa: PLC0415
+    from heartbeat_cli.scrub import forget  # noqa: PLC0415
 
+    forget()
     words = [word for word in arguments if not word.startswith("-")]
     invocation = Invocation(command=words[0] if words else "", json="--json" in arguments)
     try:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Protocol, Self
 
@@ -20,17 +19,19 @@ from heartbeat_cli.address import normalise_url
 from heartbeat_cli.answer import Answer, Args, Failure, Kind, Rejection, Value
 from heartbeat_cli.contact import DEPLOY
 from heartbeat_cli.deadline import Deadline
-from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
+from heartbeat_cli.errors import HeartbeatError, Refused, SettingsProblem, Unreachable, UsageProblem
+from heartbeat_cli.scrub import remember, remember_key, scrubbed
+from heartbeat_cli.shapes import Misshapen, plain, sound
 
-__all__ = ["Connection", "Deadline", "leave", "normalise_url", "probe_version", "run_admin", "whole_numbers"]
+__all__ = ["Connection", "Deadline", "leave", "normalise_url", "probe_version", "run_admin"]
 
 TransportName = Literal["auto", "ws", "http"]
 Body = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 """What a function is given; or what makes it, for each attempt anew, and once before to be checked."""
 
-WHOLE_MAX = 2**53  # beyond it a float64 no longer holds every whole number
 ERROR_TEXT_MAX = 300  # characters of a function's error in our one sentence: the error, not its stack
-HIDDEN = "•••"
+SENTENCE_MAX = 2_000  # characters of any error: a deployment that is not ours may answer with megabytes
+CODE_MAX = 64  # characters of a refusal's code, which is a word
 REQUEST_ID = re.compile(r"\[Request ID: (\w+)\]\s*")
 MISSING_FUNCTION = "Could not find public function"
 MISSING_ANY_FUNCTION = "Could not find function"
@@ -68,6 +69,8 @@ class Connection:
         """
         self._url = normalise_url(url)
         self._token = token
+        if token is not None:
+            remember(token)
         self._deadline = deadline
         self._name = transport
         self._proxied = proxied
@@ -114,14 +117,12 @@ class Connection:
         if self._transport is None:
             self._transport = _transport(self._url, self._deadline, self._name, proxied=self._proxied)
         try:
-            result = _judged(self._url, path, self._transport.call(kind, path, args), self._token)
+            with _fit_to_be_told():
+                return _sound(self._url, path, self._transport.call(kind, path, args))
         except Refused as refused:
             if refused.code == UNAUTHORIZED:
                 refused.hint = self._unauthorized_hint
             raise
-        if not isinstance(result, dict):
-            raise _other_version(self._url, path, "its answer is not an object")
-        return result
 
 
 def _transport(url: str, deadline: Deadline, name: TransportName, *, proxied: bool) -> _Transport:
@@ -150,17 +151,19 @@ def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], dead
 
     if not (admin_key.isascii() and admin_key.isprintable() and admin_key == admin_key.strip() and admin_key):
         raise SettingsProblem("the admin key is not one line of printable characters")
+    remember_key(admin_key)
     _sendable(args)
     url = normalise_url(url)
-    with contextlib.closing(HttpTransport(url, deadline)) as transport:
-        return _judged(url, path, transport.call_as_admin(admin_key, path, args), admin_key)
+    with _fit_to_be_told(), contextlib.closing(HttpTransport(url, deadline)) as transport:
+        return _judged(url, path, transport.call_as_admin(admin_key, path, args))
 
 
 def probe_version(url: str, deadline: Deadline, *, proxied: bool = False) -> str:
     """The version that the deployment at `url` states; raises `Unreachable` with the cause."""
     from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
-    with contextlib.closing(HttpTransport(normalise_url(url), deadline, proxied=proxied)) as transport:
+    transport = HttpTransport(normalise_url(url), deadline, proxied=proxied)
+    with _fit_to_be_told(), contextlib.closing(transport):
         return transport.version()
 
 
@@ -186,36 +189,67 @@ def _sendable(args: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _judged(url: str, path: str, answer: Answer, secret: str | None) -> Any:
-    """The value of an answer, or the error it stands for. `secret` never gets into an error."""
-    match answer:
-        case Value(value):
-            return whole_numbers(value)
-        case Rejection(data):
-            raise _refused(whole_numbers(data), secret)
-        case Failure(text):
-            raise _failed(url, path, text, secret)
+@contextlib.contextmanager
+def _fit_to_be_told() -> Iterator[None]:
+    """Errors of what is done in here hold no secret, whoever put it into them, and end somewhere.
+
+    Convex quotes refused arguments in its error texts, and a token is one.
+    """
+    try:
+        yield
+    except HeartbeatError as error:
+        error.args = (_told(str(error)),)
+        error.hint = error.hint and _told(error.hint)
+        raise
 
 
-def _refused(data: Any, secret: str | None) -> Refused:
+def _told(text: str) -> str:
+    return scrubbed(text[:SENTENCE_MAX]) + ("…" if len(text) > SENTENCE_MAX else "")
+
+
+def _sound(url: str, path: str, answer: Answer) -> dict[str, Any]:
+    result = _judged(url, path, answer)
+    try:
+        if isinstance(result, dict):
+            return sound(path, result)
+    except Misshapen as problem:
+        raise _other_version(url, path, str(problem)) from None
+    raise _other_version(url, path, "its answer is not an object")
+
+
+def _judged(url: str, path: str, answer: Answer) -> Any:
+    """The value of an answer, or the error it stands for; no secret is in either."""
+    try:
+        match answer:
+            case Value(value):
+                return plain(value)
+            case Rejection(data):
+                raise _refused(plain(data))
+            case Failure(text):
+                raise _failed(url, path, text)
+    except Misshapen as problem:
+        raise _other_version(url, path, str(problem)) from None
+
+
+def _refused(data: Any) -> Refused:
     if not isinstance(data, dict):
-        return Refused(_without(f"refused: {data}", secret))
-    clean = json.loads(_without(json.dumps(data, default=str), secret))
-    code, message = clean.get("code"), clean.get("message")
+        return Refused(f"refused: {data}")
+    code, message = data.get("code"), data.get("message")
+    known = isinstance(code, str) and len(code) <= CODE_MAX
     return Refused(
         message if isinstance(message, str) and message else f"refused ({code or 'no reason given'})",
-        code=code if isinstance(code, str) else None,
-        data=clean,
+        code=code if known else None,
+        data=data,
     )
 
 
-def _failed(url: str, path: str, text: str, secret: str | None) -> Unreachable:
+def _failed(url: str, path: str, text: str) -> Unreachable:
     request = REQUEST_ID.search(text)
     lines = [line.strip() for line in REQUEST_ID.sub("", text).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0] == HIDDEN_REASON:
         lines = lines[1:]
     first = lines[0].removeprefix("Uncaught ") if lines else HIDDEN_REASON
-    said = _without(first, secret)[:ERROR_TEXT_MAX]
+    said = scrubbed(first[:SENTENCE_MAX])[:ERROR_TEXT_MAX]
     if MISSING_FUNCTION in text or MISSING_ANY_FUNCTION in text:
         return Unreachable(f"{url} has no function {path}", cause="function_missing", hint=DEPLOY)
     if said.startswith(OTHER_VERSION):
@@ -232,19 +266,3 @@ def _other_version(url: str, path: str, said: str) -> Unreachable:
         cause="server_error",
         hint=f"functions are deployed first, programs updated later; {DEPLOY}",
     )
-
-
-def _without(text: str, secret: str | None) -> str:
-    """Convex quotes refused arguments in its error texts, and a token is one."""
-    return text.replace(secret, HIDDEN) if secret else text
-
-
-def whole_numbers(value: Any) -> Any:
-    """`value` with each float that is a whole number as int, at any depth: Convex's numbers are float64."""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) <= WHOLE_MAX:
-        return int(value)
-    if isinstance(value, list):
-        return [whole_numbers(item) for item in value]
-    if isinstance(value, dict):
-        return {key: whole_numbers(item) for key, item in value.items()}
-    return value

@@ -10,16 +10,19 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heartbeat_cli import config, output, tokens
-from heartbeat_cli.output import Answer, say
+from heartbeat_cli.deadline import Deadline
+from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.output import Answer, Table, say
 
 if TYPE_CHECKING:
     from heartbeat_cli.client import Connection
@@ -44,22 +47,35 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What a command works with: its settings, whether JSON was asked for, and the way to the deployment."""
+    """What a command works with: its settings, whether JSON was asked for, and the way to the deployment.
+
+    `flags`: what was typed of the common options.
+    """
 
     settings: config.Settings
     json: bool
     invocation: Invocation
+    flags: config.Flags
 
     def now_ms(self) -> int:
         """This host's clock, in epoch milliseconds."""
         return time.time_ns() // 1_000_000
 
-    def connect(self) -> Connection:
-        """The deployment, reached by nothing yet; all calls through it share one deadline, which begins now.
+    def at(self, url: str) -> Edge:
+        """The same for another deployment, with the token that is kept for that one."""
+        if url == self.settings.url:
+            return self
+        env = {name: value for name, value in os.environ.items() if name != config.TOKEN_VARIABLE}
+        flags = replace(self.flags, url=url)
+        return replace(self, settings=config.load(flags, env, _working_directory()), flags=flags)
+
+    def connect(self, deadline: Deadline | None = None) -> Connection:
+        """The deployment, reached by nothing yet; all calls through it share one deadline: the one given, or
+        one that begins now.
 
         Raises `SettingsProblem` when there is no address, or no token for it.
         """
-        from heartbeat_cli.client import Connection, Deadline  # noqa: PLC0415 - only commands that need it
+        from heartbeat_cli.client import Connection  # noqa: PLC0415 - only commands that need it
 
         settings = self.settings
         url, token = settings.deployment(), settings.needed_token()
@@ -67,11 +83,22 @@ class Edge:
         return Connection(
             url,
             token,
-            deadline=Deadline(settings.deadline_s),
+            deadline=deadline or Deadline(settings.deadline_s),
             transport=settings.transport,
             proxied=settings.proxied,
             unauthorized_hint=_other_token(settings, token),
         )
+
+    def ask(self, lines: Sequence[str | Table], question: str, hint: str) -> None:
+        """Show what would be done and have it confirmed; raises `UsageProblem` where it is not, or nobody is
+        there who could.
+        """
+        if not self.json:
+            self.show(Answer({}, lines))
+        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageProblem("nobody can be asked here, so nothing was changed", hint=hint)
+        if not typer.confirm(question, err=True):
+            raise UsageProblem("not confirmed, so nothing was changed")
 
     def show(self, answer: Answer) -> None:
         """Print an answer before the command fails all the same. Not with --json, which prints one object."""
@@ -138,7 +165,7 @@ def register(
             settings = config.load(flags, os.environ, _working_directory())
             for warning in settings.warnings:
                 say(f"heartbeat: {output.shown(warning)}")
-            edge = Edge(settings, as_json, invocation)
+            edge = Edge(settings, as_json, invocation, flags)
             answer = function(edge, **given)
             _print(answer, edge)
             return answer.exit_code

@@ -30,6 +30,7 @@ from heartbeat_cli.config_files import ConfigFile, env_local
 from heartbeat_cli.errors import SettingsProblem
 from heartbeat_cli.local_address import local_url
 from heartbeat_cli.proxies import proxy_applies
+from heartbeat_cli.scrub import remember, remember_environment
 
 APP_DIR = "convex-heartbeat"
 SCHEDULE_FILE = "cron-schedule.md"
@@ -140,6 +141,12 @@ class Settings:
         return f"{self.url} (local)" if self.url and self.is_local else self.url
 
 
+def data_dir(environ: Mapping[str, str]) -> Path:
+    """Where this user's local backend and spool are; for whoever needs to know nothing else."""
+    env = {name: value for name, value in environ.items() if value.strip()}
+    return _xdg(env, "XDG_DATA_HOME", _user_home(env) / ".local/share")[0] / APP_DIR
+
+
 def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
     """Resolve every setting. `cwd` is only where the search for the home folder starts.
 
@@ -147,6 +154,8 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
     came from. An empty variable counts as not set.
     """
     env = {name: value for name, value in environ.items() if value.strip()}
+    remember(env.get(TOKEN_VARIABLE, ""))
+    remember_environment(env)
     sources: dict[str, str] = {}
     user_home = _user_home(env)
     config_home, sources["config dir"] = _xdg(env, "XDG_CONFIG_HOME", user_home / ".config")
@@ -337,4 +346,5 @@ def _token(
     stored = tokens.stored(config_dir, url, warnings) if url else None
     if stored is None:
         return None, None, "not set"
+    remember(stored.text)
     return stored.text, stored.scope, str(tokens.path(config_dir))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heartbeat_cli.errors import SettingsProblem
+from heartbeat_cli.private_files import strangers
 
 CONFIG_KEYS = ("url", "deadline", "transport", "log", "host")
 
@@ -37,7 +38,8 @@ class ConfigFile:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise SettingsProblem(f"{self.path}: '{key}' must be a text or a number, not {value!r}")
+            # Not the value: somebody may have written a secret there
+            raise SettingsProblem(f"{self.path}: '{key}' must be a text or a number")
         return str(value), str(self.path)
 
 
@@ -72,7 +74,14 @@ def _toml_reason(error: ValueError, text: bytes) -> tuple[str, int]:
 
 
 def env_local(path: Path, warnings: list[str]) -> tuple[str | None, str]:
-    """The address that `convex dev` wrote there, if any, and where it stands."""
+    """The address that `convex dev` wrote there, if any, and where it stands.
+
+    A file that another user may have written is not obeyed: what stands there is where our token goes.
+    """
+    stranger = strangers(path)
+    if stranger is not None:
+        warnings.append(f"{stranger}; until then it is not read")
+        return None, ""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:

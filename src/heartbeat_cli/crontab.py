@@ -27,6 +27,8 @@ CRON_LOG = "cron.log"  # beside the log: what send says under cron; nothing (--q
 _UTC_NAMES = frozenset(
     f"{area}{name}" for area in ("", "Etc/") for name in ("UTC", "UCT", "Zulu", "Universal", "GMT")
 )
+# Only what cron can read as its fields goes to the front of a line: MAILTO=…, @reboot or # would be obeyed
+_FIELDS = re.compile(r"[\d*/,-]+( [\d*/,-]+){2}( [a-zA-Z\d*/,-]+){2}", re.ASCII)
 PROVES = "proves that cron runs, not that the agent works"
 
 
@@ -101,6 +103,8 @@ def _entry(row: Row, host: Host) -> Entry:
     job = _escape(_job(row, host))
     lines = tuple(f"{when} {job}" for when in _when(row.schedule))
     longest = max((len(line.encode("utf-8")) for line in lines), default=0)
+    if not lines and isinstance(row.schedule, Cron):
+        return Entry(row, (), f"not active: '{row.schedule.expression}' is no cron expression")
     if not lines:
         every = f"'{schedule_text(row.schedule)}' does not divide a day, and cron goes by the clock"
         return Entry(
@@ -117,9 +121,9 @@ def _entry(row: Row, host: Host) -> Entry:
 
 
 def _when(schedule: Interval | Cron) -> list[str]:
-    """The five fields of each line; none for an interval that no clock keeps."""
+    """The five fields of each line; none for an interval that no clock keeps, and for what are no fields."""
     if isinstance(schedule, Cron):
-        return [schedule.expression]
+        return [schedule.expression] if _FIELDS.fullmatch(schedule.expression) else []
     minutes, rest = divmod(schedule.every_ms, times.MINUTE_MS)
     if rest or minutes == 0 or DAY_MINUTES % minutes:
         return []

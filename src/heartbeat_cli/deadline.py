@@ -18,6 +18,10 @@ class Deadline:
         self._clock = clock
         self._end = clock() + seconds
 
+    def renew(self) -> None:
+        """Begin anew: for work of many steps, each of which may take the whole time."""
+        self._end = self._clock() + self.seconds
+
     def left(self) -> float:
         """Seconds until the deadline; 0 or less once it has passed."""
         return self._end - self._clock()

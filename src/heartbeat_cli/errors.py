@@ -5,7 +5,10 @@
     │   ├── SettingsProblem          2  settings     a setting (flag, variable, file) is missing or wrong
     │   └── ScheduleProblem          2  schedule     cron-schedule.md cannot be read; each bad line is listed
     ├── Refused                      1  refused *    the deployment answered, and said no
-    └── Unreachable                 75  unreachable  no answer that counts; `cause` says why
+    ├── Unreachable                 75  unreachable  no answer that counts; `cause` says why
+    ├── SpoolProblem                 1  spool        the spool of this host cannot be used, or is full
+    ├── Spooled                     75  spooled      kept, not delivered, and --strict wants it delivered
+    └── Lost                         1  lost         neither delivered nor kept
 
     * or the code of the deployment's own refusal: unauthorized, invalid, unknown_agent, conflict, slow_down
 
@@ -116,3 +119,22 @@ class Unreachable(HeartbeatError):
         super().__init__(message, hint=hint)
         self.cause = cause
         self.maybe_done = maybe_done
+
+
+class SpoolProblem(HeartbeatError):
+    """The spool of this host cannot be read or written, or has no room left; what it held is still there."""
+
+    code = "spool"
+
+
+class Spooled(HeartbeatError):
+    """A heartbeat is kept and will be delivered, but its sender wanted it delivered now."""
+
+    exit_code = 75
+    code = "spooled"
+
+
+class Lost(HeartbeatError):
+    """A heartbeat could be neither delivered nor kept: nobody will hear of it."""
+
+    code = "lost"

@@ -48,7 +48,7 @@ def _deployed(spec_text: str) -> Iterator[str]:
                 yield f"{path.removesuffix('.js')}:{export or 'default'}"
             else:
                 yield f"{function['method']} {function['path']}"
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise UsageProblem(
             "standard input is not the JSON that `convex function-spec` prints",
             hint="Nothing was pushed. See above why the deployment could not be asked for its functions.",

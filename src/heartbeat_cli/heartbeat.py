@@ -96,11 +96,9 @@ class Heartbeat(BaseModel):
     client_version: Annotated[str, Field(max_length=CLIENT_VERSION_MAX)] | None = None
     run: Run | None = None
 
-    def wire(self, delivered_at_ms: int) -> dict[str, Any]:
-        """The body of `mutations/recordHeartbeat` for an attempt made now, by this host's clock."""
-        body = self.model_dump(by_alias=True, exclude_none=True)
-        body["deliveredAt"] = delivered_at_ms
-        return body
+    def body(self) -> dict[str, Any]:
+        """What `mutations/recordHeartbeat` takes, but for `deliveredAt`, which each attempt adds."""
+        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 def compose(  # noqa: PLR0913 - one argument for each field

@@ -9,6 +9,9 @@
         backend.log      the backend's stderr
         up.lock          locked by `up` and `down` while they work: one at a time
         cache/           the backend's code as Node compiled it: may be deleted at any time
+        before-restore-T/  the database that a restore at T replaced: nobody uses it, may be deleted
+        restore.part/    a database on its way in, not yet judged
+        next-T/          a database that is to take the place of db/, decided at T
 
 States, and who moves them (`up` and `down`, never two at once, and the kernel):
 
@@ -19,6 +22,11 @@ States, and who moves them (`up` and `down`, never two at once, and the kernel):
 The lock is the truth. It is taken before the process starts and inherited by it alone, so it cannot outlive
 the process, not even after kill -9 or a reboot, and a process id in a file that nobody has locked means
 nothing.
+
+A database is replaced in three renames. From the first on it is decided: whoever comes next within `alone()`
+makes the other two if a crash has left them.
+
+    restore.part ──▶ next-T      db ──▶ before-restore-T      next-T ──▶ db
 """
 
 from __future__ import annotations
@@ -28,16 +36,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 from heartbeat_cli.backend_log import BackendLog
 from heartbeat_cli.errors import HeartbeatError, SettingsProblem
 from heartbeat_cli.local_address import ADDRESS, FOLDER, READY_FILE, RECORD_FILE
-from heartbeat_cli.private_files import open_private, replace
+from heartbeat_cli.private_files import open_private, replace, sync
 from heartbeat_cli.process import Files, Starting, has_open, lock, start, wait
 
 TURN_WAITS_S = 45.0  # another `up` may take its 20 s to become ready after 10 s of stopping the one before
 SETTLES_S = 1.0  # a process that was just started writes its id within milliseconds
+NEXT, BEFORE = "next-", "before-restore-"  # begin the names of databases that are not, or no more, in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,8 @@ class Instance:
                     f" in {self.folder}",
                     hint="Try again when it is done.",
                 )
+            if any(self.folder.glob(f"{NEXT}*")) and self.process() is None:
+                self._finish_replacing()
             yield
         finally:
             os.close(handle)
@@ -144,6 +157,31 @@ class Instance:
             return start(command, environ, self._files, handle)
         finally:
             os.close(handle)
+
+    def replace_database(self, whole: Path, now_ms: int) -> Path | None:
+        """Make the folder `whole`, which lies in ours, the database. The one before stays, under another
+        name, which is returned.
+
+        To be called within `alone()`, with no process running. A crash leaves the old one; or the new one, as
+        soon as somebody works with it.
+        """
+        at = datetime.fromtimestamp(now_ms / 1000, UTC)
+        sync(whole)
+        whole.rename(self.folder / f"{NEXT}{at:%Y%m%dT%H%M%SZ}")
+        sync(self.folder)
+        return self._finish_replacing()
+
+    def _finish_replacing(self) -> Path | None:
+        (coming,) = self.folder.glob(f"{NEXT}*")
+        kept = None
+        if self.database.exists():
+            name = f"{BEFORE}{coming.name.removeprefix(NEXT)}"
+            names = chain([name], (f"{name}-{number}" for number in count(2)))
+            kept = next(file for file in (self.folder / name for name in names) if not file.exists())
+            self.database.rename(kept)
+        coming.rename(self.database)
+        sync(self.folder)
+        return kept
 
     def wait_until_stopped(self, seconds: float) -> bool:
         """Wait for the process to be gone; false when it still runs after `seconds`."""

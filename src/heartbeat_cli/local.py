@@ -36,6 +36,8 @@ KILLED_WITHIN_S = 5.0  # what the kernel may need to take a killed process away
 ANSWERS_WITHIN_S = 5.0  # a function may hold the backend up for a second; longer than this, and it hangs
 LOG_LINES_SHOWN = 5  # of a backend that did not start
 OWN_SENTENCE = "heartbeat-backend: "  # begins each line in which the backend says itself what is wrong
+SAID_MAX = 300  # characters of it: about a document that does not fit it quotes the document and the schema
+MISFIT = "does not match the schema"  # of the functions, says the backend of a document
 
 State = Literal["running", "starting", "stopped"]
 
@@ -260,6 +262,9 @@ def _did_not_start(exit_code: int | None, lines: list[str]) -> HeartbeatError:
     own = [line.removeprefix(OWN_SENTENCE) for line in lines if line.startswith(OWN_SENTENCE)]
     said = own[-1] if own else " / ".join(lines) or "it said nothing"
     hint = "More of what it said: heartbeat local logs"
+    if MISFIT in said:
+        hint += "; to go back to older functions, restore a backup from before: heartbeat local restore FILE"
+    said = said if len(said) <= SAID_MAX else said[:SAID_MAX] + "…"
     if exit_code is None:
         return Unreachable(
             f"the local backend was not ready within {READY_WITHIN_S:g} s: {said}", cause="timeout", hint=hint

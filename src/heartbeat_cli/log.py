@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heartbeat_cli.output import shown
-from heartbeat_cli.private_files import PRIVATE, lock
+from heartbeat_cli.private_files import PRIVATE, lock, no_strangers_link
+from heartbeat_cli.scrub import scrubbed
 
 ROTATE_BYTES = 1_000_000  # about 4,000 heartbeats: 4 agents each 6 h fill it in most of a year
 GENERATIONS = 3  # 4 MB at most: a log that fills the disk would stop what it watches
@@ -53,14 +54,13 @@ def _quoted(text: str) -> str:
 
 def append(path: Path, text: str, *, rotate_bytes: int = ROTATE_BYTES) -> str | None:
     """Append one line. Returns None, or a sentence saying why it could not be written; raises nothing."""
-    data = text.encode("utf-8", errors="backslashreplace")
+    data = scrubbed(text).encode("utf-8", errors="backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(REOPEN_TRIES):
             # summaries and errors may hold what is nobody else's business
-            handle = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), PRIVATE
-            )
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+            handle = os.open(path, flags | no_strangers_link(path), PRIVATE)
             try:
                 if _write(handle, path, data, rotate_bytes):
                     return None

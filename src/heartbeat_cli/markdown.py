@@ -38,6 +38,8 @@ def tables(text: str) -> tuple[list[list[Line]], list[Line]]:
 
 
 def _is_alignment(line: str, width: int) -> bool:
+    if "-" not in line:
+        return False
     cells = _cells(line)
     return len(cells) == width and all(_ALIGNMENT.fullmatch(cell) for cell in cells)
 

@@ -2,7 +2,7 @@
 
 stdout is the answer, stderr is everything else. Text that an agent, a schedule or a deployment supplied is
 data: it passes through `shown` before it reaches a terminal or the log, and never through anything that reads
-markup.
+markup. JSON is ASCII: its own escapes make every character harmless on a terminal too, and lose none.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from heartbeat_cli.errors import HeartbeatError, ScheduleProblem
+from heartbeat_cli.scrub import scrubbed
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -24,27 +26,39 @@ SHOWN_LIMIT = 10_000  # characters of one text: cut before anything looks at it,
 NARROWEST = 60  # columns; a table for less would show nothing, so the terminal wraps it
 UNLIMITED = 100_000  # columns, for output that is piped: nothing is cut
 ZERO_WIDTH_JOINER = "\u200d"  # inside emoji; harmless, and its escape would tear them apart
+# Marks on one letter: no living script stacks more; a hundred of them paint over the lines above and below
+MARKS_LIMIT = 5
+MARKS = frozenset({"Mn", "Me"})
 
 
 def shown(text: str, limit: int = SHOWN_LIMIT) -> str:
     r"""`text` on one line, with everything that a terminal might obey made visible.
 
     Control characters of both sets (escape sequences begin with one), line breaks, bidirectional and other
-    invisible formatting characters and lone surrogates appear as `\x1b`, `\n`, `\u202e`; other blanks become
-    a plain one.
+    invisible formatting characters and lone surrogates appear as `\x1b`, `\n`, `\u202e`, and so do more marks
+    on one letter than any script has; other blanks become a plain one.
     """
     cut = text[:limit] + ("…" if len(text) > limit else "")
-    if cut.isprintable():
-        return cut
-    return "".join(char if char.isprintable() else _visible(char) for char in cut)
+    if cut.isascii():
+        return cut if cut.isprintable() else "".join(map(_visible, cut))
+    out: list[str] = []
+    marks = 0
+    for char in cut:
+        marks = marks + 1 if char == ZERO_WIDTH_JOINER or unicodedata.category(char) in MARKS else 0
+        out.append(_escape(char) if marks > MARKS_LIMIT else char if marks else _visible(char))
+    return "".join(out)
 
 
 def _visible(char: str) -> str:
-    if char == ZERO_WIDTH_JOINER:
+    if char.isprintable():
         return char
     if char != "\n" and char.isspace() and ord(char) >= 0xA0 and char not in "\u2028\u2029":  # noqa: PLR2004 - NBSP on
         return " "
-    return {"\n": "\\n", "\r": "\\r", "\t": " "}.get(char) or char.encode("unicode_escape").decode("ascii")
+    return {"\n": "\\n", "\r": "\\r", "\t": " "}.get(char) or _escape(char)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 @dataclass(slots=True)
@@ -97,13 +111,15 @@ def tell(text: str) -> bool:
 
 
 def say(text: str) -> None:
-    """One line on stderr: everything that is not the answer. Where it cannot be written, it is not."""
-    _write(sys.stderr, text)
+    """One line on stderr, made harmless: everything that is not the answer. Where it cannot be written, it is
+    not.
+    """
+    _write(sys.stderr, shown(text))
 
 
 def _write(stream: TextIO, text: str) -> Exception | None:
     try:
-        stream.write(text + "\n")
+        stream.write(scrubbed(text) + "\n")
         stream.flush()
     except (OSError, ValueError) as error:  # a full disk, a closed pipe, a closed stream
         return error
@@ -118,12 +134,12 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def say_error(error: HeartbeatError) -> None:
     """The error's sentence on stderr, each of its lines where there are several, and what to do next."""
-    say(f"heartbeat: {shown(str(error))}")
+    say(f"heartbeat: {error}")
     if isinstance(error, ScheduleProblem) and len(error.problems) > 1:
         for line, message in error.problems:
-            say(f"  line {line}: {shown(message)}")
+            say(f"  line {line}: {message}")
     if error.hint:
-        say(f"  {shown(error.hint)}")
+        say(f"  {error.hint}")
 
 
 def print_answer(answer: Answer, *, colour: bool, columns: int | None) -> None:
@@ -132,7 +148,7 @@ def print_answer(answer: Answer, *, colour: bool, columns: int | None) -> None:
         return
     plain = [line for line in answer.lines if isinstance(line, str)]
     if len(plain) == len(answer.lines):
-        tell("\n".join(plain))
+        tell("\n".join(map(shown, plain)))
         return
     text = io.StringIO()
     page = Page(text, look_of(sys.stdout, colour=colour, columns=columns))

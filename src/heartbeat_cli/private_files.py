@@ -1,8 +1,10 @@
-"""Files that are their owner's alone: opened, replaced in one step, locked; whatever is in them."""
+"""Files that are their owner's alone: opened, replaced in one step, locked; and who else gets at a file."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,6 +12,9 @@ from pathlib import Path
 
 PRIVATE = 0o600
 LOCK_PAUSE_S = 0.005  # between two tries; holders need well under a millisecond
+OTHERS_MAY_USE = stat.S_IRWXG | stat.S_IRWXO
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+ANYBODY_MAY_WRITE = stat.S_IWOTH
 
 
 def open_private(file: Path, flags: int = 0) -> int:
@@ -17,6 +22,15 @@ def open_private(file: Path, flags: int = 0) -> int:
     handle = os.open(file, os.O_RDWR | os.O_CREAT | flags, PRIVATE)
     os.fchmod(handle, PRIVATE)
     return handle
+
+
+def sync(place: Path) -> None:
+    """Have the disk hold a file's content, or which names a folder has. Raises OSError."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def replace(file: Path, data: bytes) -> None:
@@ -34,26 +48,29 @@ def replace(file: Path, data: bytes) -> None:
         raise
 
 
-def lock(handle: int, seconds: float) -> bool:
-    """Lock an open file until it is closed. False when that cannot be had within `seconds`, or not at all:
-    Windows and some file systems know no such locks.
+def try_lock(handle: int) -> bool | None:
+    """Lock an open file until it is closed. False while another process has it; None where there are no such
+    locks (Windows, some file systems).
     """
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
     except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
+    return True
+
+
+def lock(handle: int, seconds: float) -> bool:
+    """As `try_lock`, waiting so long for another process. False when it cannot be had at all."""
     give_up = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= give_up:
-                return False
-            time.sleep(LOCK_PAUSE_S)
-        except OSError:
-            return False
-        else:
-            return True
+    while (locked := try_lock(handle)) is False and time.monotonic() < give_up:
+        time.sleep(LOCK_PAUSE_S)
+    return bool(locked)
 
 
 @contextmanager
@@ -67,3 +84,63 @@ def alone_in(folder: Path, seconds: float) -> Iterator[None]:
             stack.callback(os.close, handle)
             lock(handle, seconds)
         yield
+
+
+def exposed(place: Path) -> str | None:
+    """What is wrong with a file that other users can read, or a folder that they can change, and the command
+    that mends it; None where nothing is, where there is no such place, and on systems without such rights.
+    """
+    status = _status(place)
+    if status is None:
+        return None
+    name = shlex.quote(str(place))
+    if stat.S_ISDIR(status.st_mode):
+        if not status.st_mode & OTHERS_MAY_WRITE:
+            return None
+        return f"other users can change what is in {place}; mend it: chmod go-w {name}"
+    if not status.st_mode & OTHERS_MAY_USE:
+        return None
+    return f"other users can read {place}; mend it: chmod 600 {name}"
+
+
+def strangers(place: Path) -> str | None:
+    """Why what stands in a file may be another user's word, and what to do about it; None where it is not.
+
+    The file is root's or our user's own and nobody else may write it: then it is ours.
+    """
+    status = _status(place)
+    if status is None:
+        return None
+    name = shlex.quote(str(place))
+    if not _is_ours(status):
+        return f"{place} belongs to another user; if it is right: chown {os.geteuid()} {name}"
+    if status.st_mode & ANYBODY_MAY_WRITE:
+        return f"every user can write {place}; if it is right: chmod o-w {name}"
+    return None
+
+
+def no_strangers_link(place: Path) -> int:
+    """The flag for `os.open` that follows a link at `place` only if our user, or root, made it.
+
+    In a folder that others can write a link of theirs would have us append to whatever file of ours they
+    choose.
+    """
+    try:
+        status = place.lstat()
+    except OSError:
+        status = None
+    ours = status is not None and stat.S_ISLNK(status.st_mode) and (os.name != "posix" or _is_ours(status))
+    return 0 if ours else getattr(os, "O_NOFOLLOW", 0)
+
+
+def _status(place: Path) -> os.stat_result | None:
+    if os.name != "posix":
+        return None
+    try:
+        return place.stat()
+    except OSError:
+        return None
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid in {0, os.geteuid()}

@@ -8,6 +8,7 @@ or a time zone means anything is for the backend to say, which computes the fire
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,7 +227,8 @@ def _same_agent(cell: Sequence[str], agent: str) -> bool:
 
 def duration_ms(text: str) -> int | None:
     """`6h`, `90m`, `1d`, `2h30m`, `45 s` in milliseconds; None for anything else, and for nothing at all."""
-    found = _DURATION.fullmatch(text.strip().lower())
+    # One blank at most, each time: the pattern would try every way to share a thousand of them out
+    found = _DURATION.fullmatch(" ".join(text.split()).lower())
     if not found:
         return None
     return sum(int(found[unit]) * ms for unit, ms in UNIT_MS.items() if found[unit]) or None
@@ -272,7 +274,7 @@ def _as_schedule(rows: list[Line], lost: list[Line]) -> _Table | None:
     if "agent" not in columns or "schedule" not in columns:
         return None
     named = [name for name in columns if name]
-    twice = {name for name in named if named.count(name) > 1}
+    twice = {name for name, count in Counter(named).items() if count > 1}
     if twice:
         raise _problem([(line, f"expected one column '{sorted(twice)[0]}', found several")])
     unread = [cell for cell, name in zip(header, columns, strict=True) if name is None and cell]

@@ -1,13 +1,14 @@
-"""One heartbeat from a command line to the deployment: defaults, counts, payload, delivery, log, one line.
+"""One heartbeat from a command line to the deployment: kept first, then delivered, then told.
 
-    asked for ──▶ composed ──▶ counted ──▶ delivered ──▶ recorded | duplicate    exit 0
-        │            │            │            ├───────▶ refused                 exit 1
-        │            │            │            └───────▶ unreachable             exit 75
-        │            │            └── counts cannot be read, deployment answers: the deployment counts
-        │            └── no address, no token: exit 2, nothing sent
-        └── cannot be meant: exit 2, nothing sent, nothing logged
+    asked for ──▶ composed ──▶ spooled ──▶ its turn ──▶ counted ──▶ delivered ──▶ recorded | duplicate  exit 0
+        │            │            │           │            │            ├──────▶ refused for good: aside   1
+        │            │            │           └────────────┴────────────┴──────▶ stays spooled         0 (75)
+        │            │            └── cannot be kept: delivered all the same (0, warned), or lost          1
+        │            └── no address, no token: nothing sent                                                2
+        └── cannot be meant: nothing sent, nothing logged                                                  2
 
-What became of a heartbeat that was composed stands in the log, whatever it was.
+Its turn comes when older heartbeats for the same deployment have been delivered, by this process or by the
+one that is at it. What became of a heartbeat that was composed stands in the log, whatever it was.
 """
 
 from __future__ import annotations
@@ -16,30 +17,38 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from heartbeat_cli import __version__, log, schedule, times
+from heartbeat_cli.clock import Moment
 from heartbeat_cli.config import Settings
-from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable, UsageProblem
+from heartbeat_cli.deadline import Deadline
+from heartbeat_cli.deliver import FOR_GOOD, RECORD, Caller, Delivery, answered, done
+from heartbeat_cli.errors import (
+    HeartbeatError,
+    Lost,
+    Refused,
+    Spooled,
+    SpoolProblem,
+    Unreachable,
+    UsageProblem,
+)
 from heartbeat_cli.heartbeat import Heartbeat, agent_name, compose, heartbeat_id
 from heartbeat_cli.output import shown
+from heartbeat_cli.scrub import scrubbed
+from heartbeat_cli.spool import Spool
+from heartbeat_cli.spool_entry import Entry, Trouble
+from heartbeat_cli.tokens import fingerprint
 
 RANDOM_BYTES = 10  # of a heartbeat id
 SKEW_WORTH_SAYING_MS = times.MINUTE_MS  # rule 1: it harms nothing, but somebody should set that clock
 SENDING_AGAIN = "to send it again makes a second heartbeat, which does no harm"
+SET_ASIDE = "it is set aside (heartbeat spool list), and tried again after the next heartbeat apply"
 WATCHED = "active"  # the control that needs no mention
-# Such an answer came from something that speaks for the deployment: the heartbeat itself may get through
-_STILL_REACHABLE = frozenset({"function_missing", "server_error"})
-
-
-class Caller(Protocol):
-    """The part of a connection that sending needs."""
-
-    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """As `client.Connection` has it."""
-
-    def mutation(self, path: str, body_name: str, body: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """As `client.Connection` has it; `body` makes what one attempt sends."""
+OLDER_SHARE = 1 / 2  # of the deadline: then its own is tried, whatever still waits
+BUSY_SHARE = 1 / 4  # of the deadline, for a process that keeps the spool's file locked
+TURN_POLL_S = 0.02  # how often to look whether it is its turn: a delivery takes some milliseconds
+LEAST_TURN_S = 0.5  # of the deadline that must be left: a turn that comes later is of no use
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,48 +64,195 @@ class Report:
     stale_tasks: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sent:
-    """A heartbeat that the deployment has: what was sent, what it answered, what else people should know."""
+    """A heartbeat that is recorded, or will be: the `answer` of the deployment that has it, or the `problem`
+    for which it waits in the spool. `notes`: what else people should know.
+    """
 
     heartbeat: Heartbeat
-    answer: Mapping[str, Any]
-    elapsed_ms: int
-    notes: tuple[str, ...]
+    notes: list[str]
+    answer: Mapping[str, Any] | None = None
+    problem: HeartbeatError | None = None
+    elapsed_ms: int = 0
 
 
 def send(
-    report: Report, settings: Settings, connect: Callable[[], Caller], now_ms: Callable[[], int]
+    report: Report,
+    settings: Settings,
+    deadline: Deadline,
+    connect: Callable[[Deadline], Caller],
+    now: Callable[[], Moment],
 ) -> Sent:
-    """Deliver one heartbeat within the deadline that `connect` starts.
+    """Keep one heartbeat, then deliver what waits for its deployment, and it; all within the deadline.
 
-    Raises `UsageProblem` before anything was sent, `Refused` or `Unreachable` after the attempt was logged.
+    Raises `UsageProblem` before anything was kept or sent; after the attempt was logged `Refused` when the
+    deployment will never take it (it is set aside), `Lost` when it could be neither delivered nor kept.
     """
-    started = time.monotonic()
-    heartbeat, notes = _compose(report, settings, now_ms())
-    outcome: dict[str, log.Value] = {}
-    problem: str | None = None
+    began, moment = time.monotonic(), now()
+    heartbeat, notes = _compose(report, settings, moment.wall_ms)
+    sent = Sent(heartbeat, notes)
+    failure: HeartbeatError | None = None
     try:
-        connection = connect()
-        heartbeat = _counted(heartbeat, connection, notes)
-        # each attempt tells the instant at which it is made, from which the deployment reckons the age
-        answer = connection.mutation(
-            "mutations/recordHeartbeat", "heartbeat", lambda: heartbeat.wire(now_ms())
-        )
-        outcome = {"outcome": answer["outcome"], "health": answer["health"]}
-        outcome |= {"open": answer.get("openTasks"), "stale": answer.get("staleTasks")}
+        _Attempt(sent, settings, deadline, moment, now).run(connect)
     except HeartbeatError as error:
-        outcome, problem = {"outcome": error.code, "cause": getattr(error, "cause", None)}, str(error)
-        if isinstance(error, Unreachable) and error.maybe_done:
-            error.hint = f"{error.hint}; {SENDING_AGAIN}"
+        failure = error
         raise
     finally:
-        elapsed_ms = round((time.monotonic() - started) * 1000)
-        line = _log_line(heartbeat, outcome, problem, elapsed_ms, now_ms())
-        trouble = log.append(settings.log_path, line)
-        if trouble:
-            notes.append(trouble)
-    return Sent(heartbeat, answer, elapsed_ms, (*notes, *_worth_saying(answer)))
+        sent.elapsed_ms = round((time.monotonic() - began) * 1000)
+        mishap = log.append(settings.log_path, _log_line(sent, failure, now().wall_ms))
+        if mishap:
+            notes.append(mishap)
+    return sent
+
+
+class _Attempt:
+    """One `send`, from the spool to the answer; what is known of it by now stands in `sent`."""
+
+    def __init__(
+        self, sent: Sent, settings: Settings, deadline: Deadline, moment: Moment, now: Callable[[], Moment]
+    ) -> None:
+        self._sent = sent
+        self._now = now
+        self._deadline = deadline
+        self._spool = Spool(settings.data_dir, busy_s=settings.deadline_s * BUSY_SHARE)
+        token = fingerprint(settings.needed_token())
+        self._entry = Entry.new(sent.heartbeat.body(), settings.deployment(), token, moment)
+        self._unkept: SpoolProblem | None = None
+
+    def run(self, connect: Callable[[Deadline], Caller]) -> None:
+        """Fills in `sent`; raises what `send` raises."""
+        try:
+            self._spool.add(self._entry)
+        except SpoolProblem as problem:
+            self._unkept = problem
+        try:
+            if self._my_turn():
+                self._deliver(connect(self._deadline))
+            else:
+                self._by_another()
+        except (Refused, Unreachable) as error:
+            self._undelivered(error)
+        finally:
+            self._spool.done()
+        if self._unkept is not None:
+            self._sent.notes.append(f"delivered, but it could not be kept first: {self._unkept}")
+
+    def _my_turn(self) -> bool:
+        """Wait for the process that delivers. False when it has delivered this one, or tried to, or takes
+        too long.
+        """
+        try:
+            while not self._spool.alone():
+                if self._unkept is None:
+                    entry = self._spool.find(self._entry.heartbeat_id)
+                    if entry is None or entry.tries or self._deadline.left() < LEAST_TURN_S:
+                        return False
+                elif self._deadline.left() < self._deadline.seconds / 2:
+                    return True  # nobody else can deliver it
+                time.sleep(TURN_POLL_S)
+            return self._unkept is not None or self._spool.find(self._entry.heartbeat_id) is not None
+        except SpoolProblem as problem:
+            if self._unkept is None:
+                self._sent.notes.append(str(problem))
+            return True
+
+    def _deliver(self, caller: Caller) -> None:
+        enough = self._deadline.seconds * (1 - OLDER_SHARE)
+        older = Delivery(
+            self._spool,
+            self._entry.deployment,
+            self._entry.fingerprint,
+            caller,
+            self._now,
+            may_go_on=lambda: self._deadline.left() > enough,
+            but=self._entry.heartbeat_id,
+        )
+        try:
+            older.run()
+        except SpoolProblem as problem:
+            if self._unkept is None:
+                self._sent.notes.append(str(problem))
+        except Unreachable as error:
+            if not answered(error):
+                raise  # otherwise what failed with the others may do with ours
+        finally:
+            self._sent.notes += older.told()
+        notes: list[str] = []
+        counts = self._counts(caller, notes)
+        try:
+            answer = caller.mutation(RECORD, "heartbeat", lambda: self._entry.wire(self._now()) | counts)
+            self._sent.answer = done(answer, RECORD)
+        except (Refused, Unreachable) as error:
+            self._spool.hurry()
+            if answered(error) or getattr(error, "maybe_done", False):
+                blamed = error
+                self._book(lambda: older.failed(self._entry, blamed))
+            raise
+        self._book(lambda: self._spool.forget(self._entry))
+        self._book(lambda: self._spool.contact(self._entry.deployment, self._now().wall_ms, None))
+        self._sent.notes += [*notes, *_worth_saying(self._sent.answer)]
+
+    def _counts(self, caller: Caller, notes: list[str]) -> dict[str, int]:
+        """What to add to the heartbeat; nothing where it has its counts, or the deployment is to count."""
+        heartbeat = self._sent.heartbeat
+        if heartbeat.open_tasks is not None:
+            return {}
+        body = {"agent": heartbeat.agent, "at": heartbeat.sent_at}
+        try:
+            counts = caller.query("queries/getAgentTaskCounts", "request", body)
+        except (Refused, Unreachable) as error:
+            if not answered(error):
+                raise
+            notes.append(f"the task counts could not be read ({error}); the deployment counts")
+            return {}
+        if counts.get("unknownStatuses"):
+            words = ", ".join(f"'{word}'" for word in counts["unknownStatuses"])
+            notes.append(
+                f"tasks with the unknown status {words} count as open; convex/fleet.ts says which there are"
+            )
+        if counts.get("capped"):
+            return {}  # counted by the deployment itself, a count at its limit stays marked as one
+        return {"openTasks": int(counts["openTasks"]), "staleTasks": int(counts["staleTasks"])}
+
+    def _by_another(self) -> None:
+        """What became of it in the hands of the process that delivers."""
+        busy = Spooled(f"another process is still delivering after {self._deadline.seconds:g} s")
+        try:
+            entry = self._spool.leave(self._entry.heartbeat_id)
+            if entry is None:
+                self._sent.answer = self._spool.answer(self._entry.heartbeat_id) or {"outcome": "recorded"}
+                return
+        except SpoolProblem:  # it is in there all the same
+            self._sent.problem = busy
+            return
+        if entry.state == "aside":
+            raise Refused(entry.reason or "refused", code=entry.code)
+        self._sent.problem = Spooled(entry.reason) if entry.tries and entry.reason else busy
+
+    def _undelivered(self, error: Refused | Unreachable) -> None:
+        self._spool.hurry()
+        if not answered(error):
+            away = Trouble(error.code, str(error))
+            self._book(lambda: self._spool.contact(self._entry.deployment, self._now().wall_ms, away))
+        if self._unkept is not None:
+            again = isinstance(error, Unreachable) and error.maybe_done
+            raise Lost(
+                f"{self._entry.agent} is neither delivered nor kept: {error}; and {self._unkept}",
+                hint=f"{error.hint}; {SENDING_AGAIN}" if again else error.hint,
+            ) from None
+        if error.code in FOR_GOOD:
+            error.hint = error.hint or SET_ASIDE
+            raise error
+        self._sent.problem = error
+
+    def _book(self, write: Callable[[], None]) -> None:
+        """Bookkeeping that can fail without harm: an entry that stays is delivered again, as a duplicate."""
+        if self._unkept is None:
+            try:
+                write()
+            except SpoolProblem as problem:
+                self._sent.notes.append(str(problem))
 
 
 def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbeat, list[str]]:
@@ -110,8 +266,9 @@ def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbea
         agent=agent,
         sent_at=sent_at,
         status=status,
-        summary=report.summary,
-        error=report.error,
+        # what a job prints when it fails may be its whole environment, our token with it
+        summary=report.summary and scrubbed(report.summary),
+        error=report.error and scrubbed(report.error),
         result=report.result,
         open_tasks=report.open_tasks,
         stale_tasks=report.stale_tasks,
@@ -134,46 +291,29 @@ def _status_of_row(agent: str, settings: Settings, warnings: list[str]) -> str |
     return None
 
 
-def _counted(heartbeat: Heartbeat, connection: Caller, notes: list[str]) -> Heartbeat:
-    if heartbeat.open_tasks is not None:
-        return heartbeat
-    try:
-        counts = connection.query(
-            "queries/getAgentTaskCounts", "request", {"agent": heartbeat.agent, "at": heartbeat.sent_at}
-        )
-    except (Refused, Unreachable) as error:
-        if isinstance(error, Unreachable) and error.cause not in _STILL_REACHABLE:
-            raise
-        notes.append(f"the task counts could not be read ({error}); the deployment counts")
-        return heartbeat
-    if counts.get("unknownStatuses"):
-        words = ", ".join(f"'{word}'" for word in counts["unknownStatuses"])
-        notes.append(
-            f"tasks with the unknown status {words} count as open; convex/fleet.ts says which there are"
-        )
-    if counts.get("capped"):
-        return heartbeat  # counted by the deployment itself, a count at its limit stays marked as one
-    return heartbeat.model_copy(
-        update={"open_tasks": int(counts["openTasks"]), "stale_tasks": int(counts["staleTasks"])}
-    )
-
-
-def _log_line(
-    heartbeat: Heartbeat, outcome: Mapping[str, log.Value], problem: str | None, elapsed_ms: int, now: int
-) -> str:
-    counts = {"open": heartbeat.open_tasks, "stale": heartbeat.stale_tasks}
-    fields = {
+def _log_line(sent: Sent, failure: HeartbeatError | None, now: int) -> str:
+    heartbeat, answer = sent.heartbeat, sent.answer or {}
+    problem = failure or sent.problem
+    outcome = answer.get("outcome", "interrupted")
+    if problem is not None:
+        outcome = "spooled" if failure is None else problem.code
+    fields: dict[str, log.Value] = {
         "agent": heartbeat.agent,
-        "outcome": "interrupted",  # unless something better is known
-        "health": None,
-        **counts,
-        **{name: value for name, value in outcome.items() if value is not None},
+        "outcome": outcome,
+        "cause": getattr(problem, "cause", None),
+        "health": answer.get("health"),
+        "open": answer.get("openTasks", heartbeat.open_tasks),
+        "stale": answer.get("staleTasks", heartbeat.stale_tasks),
         "status": heartbeat.status,
         "result": heartbeat.result,
-        "elapsed_ms": elapsed_ms,
+        "elapsed_ms": sent.elapsed_ms,
         "id": heartbeat.heartbeat_id,
     }
-    texts = {"problem": problem, "summary": heartbeat.summary, "error": heartbeat.error}
+    texts = {
+        "problem": str(problem) if problem else None,
+        "summary": heartbeat.summary,
+        "error": heartbeat.error,
+    }
     return log.line(now, fields, texts)
 
 
@@ -190,7 +330,8 @@ def _worth_saying(answer: Mapping[str, Any]) -> list[str]:
 
 def line(sent: Sent, deployment: str, now: int) -> str:
     """`hint ok (working) · 12 open, 3 stale · due 06:00 UTC · http://127.0.0.1:7210`."""
-    answer, health = sent.answer, shown(str(sent.answer["health"]))
+    answer = sent.answer or {}
+    health = shown(str(answer.get("health", answer["outcome"])))
     status = sent.heartbeat.status.lower()
     said = "" if status == health or (status, health) == ("error", "failing") else f" ({shown(status)})"
     parts = [f"{sent.heartbeat.agent} {health}{said}"]

@@ -5,7 +5,13 @@ A token is 32 random bytes; a deployment only ever learns its SHA-256. States of
     minted ──store on the deployment (hash)──▶ valid ──revoke──▶ refused as `unauthorized`
        └── save ──▶ tokens.toml (0600, one per address): what `send` and the other commands use
 
-A kept token that the local backend does not accept any more is replaced by `heartbeat local up`.
+Rotating makes a second one that may do the same and leaves the first valid: no host is without one meanwhile.
+
+    old valid ──rotate──▶ old and new valid, new one kept where the old one was ──revoke old──▶ new valid
+
+Killed in between, the old one is valid and kept; a new one that nobody has harms nobody, and `token list`
+shows that it is never used. A kept token that the local backend does not accept any more is replaced by
+`heartbeat local up`.
 
 tokens.toml:   ["https://happy-animal-123.convex.cloud"]
                token = "…"
@@ -16,21 +22,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from heartbeat_cli.config_files import read_toml
-from heartbeat_cli.errors import Refused, SettingsProblem
-from heartbeat_cli.private_files import alone_in, replace
+from heartbeat_cli.errors import Refused, SettingsProblem, UsageProblem
+from heartbeat_cli.private_files import alone_in, exposed, replace
 
 FILE = "tokens.toml"
 TOKEN_BYTES = 32  # 256 bits: guessing is hopeless, so a fast hash (SHA-256) is enough to store it
 FINGERPRINT_CHARS = 12  # of the hash, hex: names a token without revealing it, as the deployment does
-OTHERS_MAY_READ = stat.S_IRWXG | stat.S_IRWXO
+FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}")
 SAVE_WAITS_S = 5.0  # for another that saves: milliseconds, on a slow disk more
 ADMIN = "admin"
 SCOPES = ("send", "read", ADMIN)
@@ -72,17 +78,30 @@ def fingerprint(text: str) -> str:
     return token_hash(text)[:FINGERPRINT_CHARS]
 
 
+def as_fingerprint(text: str) -> str:
+    """The fingerprint that was typed. Raises `UsageProblem` for anything else, which may be the token itself
+    and is not repeated.
+    """
+    typed = text.strip().lower()
+    if not FINGERPRINT.fullmatch(typed):
+        raise UsageProblem(
+            f"that is no token's fingerprint: it has {FINGERPRINT_CHARS} digits from 0 to f",
+            hint="heartbeat token list shows them; a token itself is never typed (it shows in ps)",
+        )
+    return typed
+
+
 def stored(config_dir: Path, url: str, warnings: list[str]) -> Token | None:
     """The token kept for exactly this address, or None.
 
-    A file that others can read is used all the same (a heartbeat must not stop over it) and leaves a warning
-    that names the command to mend it. Raises `SettingsProblem` when the file is not readable as what it
-    should be.
+    A file that others can read, in a folder that they can change, is used all the same (a heartbeat must not
+    stop over it) and leaves a warning that names the command to mend it. Raises `SettingsProblem` when the
+    file is not readable as what it should be.
     """
     file = path(config_dir)
     tables = read_toml(file)
-    if tables and stat.S_IMODE(file.stat().st_mode) & OTHERS_MAY_READ and os.name == "posix":
-        warnings.append(f"other users can read the tokens in {file}; mend it: chmod 600 {file}")
+    if tables:
+        warnings += [trouble for trouble in map(exposed, (file, config_dir)) if trouble]
     entry = tables.get(url)
     if entry is None:
         return None
@@ -133,7 +152,7 @@ def first_token_args(text: str, name: str, scope: str = ADMIN) -> dict[str, Any]
 
 def first_token_line(text: str, name: str) -> str:
     """The line to paste where the Convex project is, for somebody with its deploy key or login."""
-    return f"npx convex run {FIRST_TOKEN_FUNCTION} '{json.dumps(first_token_args(text, name))}'"
+    return f"npx convex run {FIRST_TOKEN_FUNCTION} {shlex.quote(json.dumps(first_token_args(text, name)))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,13 +213,20 @@ def _answer(url: str, reply: Reply) -> Answer:
     raise contact.not_convex(url, NOT_AN_ANSWER)
 
 
+def _origin(url: str, location: str) -> str:
+    """Where a redirect leads to: without a user's name, password, path or query, which may hold secrets."""
+    try:
+        target = urlsplit(urljoin(url, location))
+        return f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
+    except ValueError:
+        return "an address that is none"
+
+
 def _misfit(url: str, reply: Reply) -> Unreachable:
     """The error behind an answer that is not one of the API's."""
-    target = urlsplit(urljoin(url, reply.location))
-    if httpx.codes.is_redirect(reply.status) and f"{target.scheme}://{target.netloc}" != url:
-        return contact.redirected(
-            url, f"{target.scheme}://{target.hostname}" + (f":{target.port}" if target.port else "")
-        )
+    target = _origin(url, reply.location) if httpx.codes.is_redirect(reply.status) else url
+    if target != url:
+        return contact.redirected(url, target)
     if any(text in reply.text for text in SITE_ANSWERS):
         return contact.site_address(url)
     match reply.json():

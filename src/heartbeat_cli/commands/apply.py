@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from heartbeat_cli import apply, output, schedule
 from heartbeat_cli.command import PLAIN, Edge, register
-from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.commands.spool import deliver_to
+from heartbeat_cli.errors import SpoolProblem
 from heartbeat_cli.output import Answer
+from heartbeat_cli.spool import Spool
+from heartbeat_cli.spool_entry import Which, count
 
 app = typer.Typer(**PLAIN)
 
@@ -31,30 +33,38 @@ def apply_schedule(
     planned = apply.submit(edge.connect(), parsed.rows, page, source, dry_run=True)
     lines = apply.lines(planned, parsed.rows, edge.now_ms())
     if dry_run or not planned.changed:
+        if not dry_run:
+            _try_again(edge)
         done = "nothing was written (dry run)" if planned.changed else "nothing to change"
         return _answer("planned" if planned.changed else "unchanged", planned, [*lines, done])
     if not yes:
-        _ask(edge, lines)
+        edge.ask(lines, "Apply?", hint="add --yes, or --dry-run to look")
         lines = []
     # A person may have thought for longer than the first deadline: the second half has its own
     applied = apply.submit(edge.connect(), parsed.rows, page, source, dry_run=False)
-    count = len(applied.changed)
+    _try_again(edge)
+    changed = len(applied.changed)
     return _answer(
         "applied",
         applied,
-        [*lines, f"applied: {count} agent{'' if count == 1 else 's'} registered or changed"],
+        [*lines, f"applied: {changed} agent{'' if changed == 1 else 's'} registered or changed"],
     )
 
 
-def _ask(edge: Edge, lines: list[str]) -> None:
-    if not edge.json:
-        edge.show(Answer({}, lines))
-    if edge.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageProblem(
-            "nobody can be asked here, so nothing was changed", hint="add --yes, or --dry-run to look"
-        )
-    if not typer.confirm("Apply?", err=True):
-        raise UsageProblem("not confirmed, so nothing was changed")
+def _try_again(edge: Edge) -> None:
+    """What was refused before may do now: it has one more try. No problem of the spool is one of `apply`."""
+    spool, url = Spool(edge.settings.data_dir), edge.settings.deployment()
+    try:
+        if not spool.retry(Which(deployment=url, state="aside")) or not spool.alone():
+            return
+        data = {"delivered": 0, "duplicates": 0, "refused": 0}
+        notes = deliver_to(edge, spool, url, data)
+        if data["delivered"]:
+            notes.append(f"delivered {count(data['delivered'])} that had waited")
+    except SpoolProblem as problem:
+        notes = [str(problem)]
+    for note in notes:
+        output.say(f"heartbeat: {output.shown(note)}")
 
 
 def _answer(outcome: str, result: apply.Outcome, lines: list[str]) -> Answer:

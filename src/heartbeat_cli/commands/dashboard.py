@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from heartbeat_cli import dashboard, fleet, times
+from heartbeat_cli import contract, dashboard, fleet, output, times
 from heartbeat_cli.command import PLAIN, Edge, register
 from heartbeat_cli.dashboard import BAD, HEALTH_WORDS
-from heartbeat_cli.errors import Unreachable, UsageProblem
+from heartbeat_cli.errors import SpoolProblem, Unreachable, UsageProblem
 from heartbeat_cli.output import Answer, Table
+from heartbeat_cli.spool import Spool, told
 
 CHECK_FAILED = 3  # exit code of --check; apart from every failure of the program itself
 
@@ -46,6 +47,9 @@ def show(
             if not edge.json:
                 edge.show(answer)
         raise
+    note = contract.note(found.monitor.get("contractVersion"), edge.settings.deployment())
+    if note:
+        output.say(f"heartbeat: {output.shown(note)}")
     fleet.keep(found, edge.settings.data_dir, edge.settings.deployment())
     answer = _answer(edge, found, wanted, None)
     if check and any(answer.data["totals"].get(word) for word in BAD):
@@ -77,7 +81,19 @@ def _answer(edge: Edge, found: fleet.Fleet, wanted: frozenset[str] | None, banne
     if seen:
         lines.append(dashboard.table(seen, found.as_of, None))
     return Answer(
-        dashboard.as_json(found, seen, counts),
+        dashboard.as_json(found, seen, counts) | {"spool": _spool(edge)},
         [*lines, summary, edge.settings.shown_deployment() or ""],
         says_deployment=True,
     )
+
+
+def _spool(edge: Edge) -> dict[str, int] | None:
+    """What this host has not delivered, which the deployment cannot know; None if that cannot be read."""
+    spool = Spool(edge.settings.data_dir)
+    for line in told(spool, edge.now_ms()):
+        output.say(f"heartbeat: {output.shown(line)}")
+    try:
+        counts = spool.counts()
+    except SpoolProblem:
+        return None
+    return {"waiting": counts.waiting, "aside": counts.aside}

@@ -1,4 +1,4 @@
-"""`heartbeat local up|down|status|logs|guide`."""
+"""`heartbeat local up|down|status|logs|backup|restore|guide`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from heartbeat_cli import local, output, times, tokens
+from heartbeat_cli import backup, local, output, times, tokens
 from heartbeat_cli.client import UNAUTHORIZED, Connection, Deadline, run_admin
 from heartbeat_cli.command import NONE, PLAIN, WHICH_HOME, Edge, register
 from heartbeat_cli.errors import Refused, Unreachable, UsageProblem
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.output import Answer, shown
+from heartbeat_cli.private_files import exposed
 
 app = typer.Typer(**PLAIN)
 
@@ -126,6 +127,45 @@ def logs(
     return Answer({"file": str(log.path), "lines": found}, [shown(line) for line in found])
 
 
+@register(app, "local backup", NONE)
+def back_up(
+    edge: Edge,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+) -> Answer:
+    """Write all data of the local backend, as of now, into FILE; it may run meanwhile."""
+    with _instance(edge) as instance:
+        made = backup.backup(instance, file, edge.settings.inherited, force=force)
+    data = {"file": str(file.absolute()), **_contents(made)}
+    return Answer(data, [shown(f"{file} holds {_told_contents(made, edge.now_ms())}"), *_tables(made)])
+
+
+@register(app, "local restore", NONE)
+def restore(
+    edge: Edge,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What local backup wrote.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> Answer:
+    """Put the data of FILE in place of the local backend's: shows both, asks, keeps the present data too."""
+    inherited = edge.settings.inherited
+    with _instance(edge) as instance, backup.restore(instance, file, inherited) as coming:
+        if not yes:
+            edge.ask(_told_coming(file, coming, edge.now_ms()), "Restore?", hint="add --yes")
+        done = coming.accept(edge.now_ms())
+    present = coming.present
+    data = {
+        "file": str(file.absolute()),
+        **_contents(done.contents),
+        "before": _contents(present) if isinstance(present, backup.Contents) else None,
+        "keptIn": str(done.kept_in) if done.kept_in else None,
+    }
+    lines = [f"restored: {_told_contents(done.contents, edge.now_ms())}"]
+    if done.kept_in is not None:
+        lines.append(f"the data of before is kept in {done.kept_in}")
+    lines.append("Start it: heartbeat local up")
+    return Answer(data, [shown(line) for line in lines])
+
+
 @register(app, "local guide", WHICH_HOME)
 def guide(edge: Edge) -> Answer:
     """Say what to try with the local backend, where everything lies, and how to be rid of it."""
@@ -164,6 +204,9 @@ def _instance(edge: Edge) -> Iterator[Instance]:
 
 def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalToken]:
     """See to it that this user has a token there that works; nothing where the functions know no tokens."""
+    trouble = exposed(instance.admin_key)
+    if trouble is not None:
+        output.say(f"heartbeat: {trouble}")
     admin_key = instance.admin_key.read_text(encoding="utf-8").splitlines()[0]
     deadline = Deadline(edge.settings.deadline_s)
 
@@ -190,6 +233,34 @@ def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalT
         output.say(f"heartbeat: the token {token.replaced}, which was kept for it, is not valid any more;")
         output.say(f"  {token.fingerprint} is kept in its place in {tokens.path(edge.settings.config_dir)}")
     return [token]
+
+
+def _contents(contents: backup.Contents) -> dict[str, Any]:
+    return {
+        "bytes": contents.size,
+        "documents": sum(contents.tables.values()),
+        "tables": dict(contents.tables),
+        "lastCommitAt": contents.last_commit_at,
+    }
+
+
+def _told_contents(contents: backup.Contents, now: int) -> str:
+    count, size = sum(contents.tables.values()), contents.size / KB
+    last = times.ago(contents.last_commit_at, now)
+    return f"{count:,} documents, {size:,.0f} kB; the last was written {last}"
+
+
+def _tables(contents: backup.Contents) -> list[str]:
+    return [shown(f"  {count:>9,}  {name}") for name, count in contents.tables.items() if count]
+
+
+def _told_coming(file: Path, coming: backup.Coming, now: int) -> list[str]:
+    present = coming.present
+    if isinstance(present, backup.Contents):
+        lines = [shown(f"there now: {_told_contents(present, now)}"), *_tables(present)]
+    else:
+        lines = [shown(f"there now: {present or 'nothing'}")]
+    return [*lines, shown(f"in {file}: {_told_contents(coming.contents, now)}"), *_tables(coming.contents)]
 
 
 def _told(found: local.LocalStatus, now: int) -> list[str]:

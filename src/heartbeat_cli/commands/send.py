@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from io import BufferedReader
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
-from heartbeat_cli import output, send
+from heartbeat_cli import clock, output, send
 from heartbeat_cli.command import PLAIN, Edge, register
-from heartbeat_cli.deadline import Late, within
-from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.deadline import Deadline, Late, within
+from heartbeat_cli.errors import HeartbeatError, Spooled, UsageProblem
 from heartbeat_cli.output import Answer
+from heartbeat_cli.spool import Spool, told
 
+LATER = "it goes out with the next heartbeat to this deployment, or with: heartbeat spool deliver"
+STDIN_SHARE = 1 / 2  # of the deadline, for a text that does not end
 STDIN_LIMIT = 65_536  # bytes of standard input read for a text of at most 4,000 characters
 
 app = typer.Typer(**PLAIN)
@@ -55,29 +58,51 @@ def send_heartbeat(  # noqa: PLR0913 - its options
         int | None, typer.Option("--stale-tasks", metavar="N", min=0, help="Stale ones among them.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 75 when it is spooled and not yet delivered.")
+    ] = False,
 ) -> Answer:
     """Report that AGENT ran."""
     if summary == "-" and error == "-":
         raise UsageProblem("standard input can be the summary or the error, not both")
+    deadline = Deadline(edge.settings.deadline_s)
     if "-" in (summary, error):
-        text = _standard_input(edge.settings.deadline_s)
+        text = _standard_input(edge.settings.deadline_s * STDIN_SHARE)
         summary, error = (text if given == "-" else given for given in (summary, error))
     report = send.Report(
         agent, status, summary, error, result, open_tasks=open_tasks, stale_tasks=stale_tasks
     )
-    sent = send.send(report, edge.settings, edge.connect, edge.now_ms)
-    for note in sent.notes:
+    sent = send.send(report, edge.settings, deadline, edge.connect, clock.now)
+    waits = told(Spool(edge.settings.data_dir), edge.now_ms(), but=int(sent.problem is not None))
+    notes = [*sent.notes, *waits]
+    data: dict[str, Any] = {"heartbeatId": sent.heartbeat.heartbeat_id}
+    lines: list[str] = []
+    if sent.problem is not None:
+        data |= {"outcome": "spooled", "reason": _reason(sent.problem)}
+        _say_spooled(sent, sent.problem, strict=strict)
+    else:
+        data |= dict(sent.answer or {})
+        lines = [] if quiet else [send.line(sent, edge.settings.deployment(), edge.now_ms())]
+    for note in notes:
         output.say(f"heartbeat: {output.shown(note)}")
-    return Answer(
-        {
-            "heartbeatId": sent.heartbeat.heartbeat_id,
-            **sent.answer,
-            "elapsedMs": sent.elapsed_ms,
-            "notes": list(sent.notes),
-        },
-        lines=[] if quiet else [send.line(sent, edge.settings.deployment(), edge.now_ms())],
-        says_deployment=True,
+    data |= {"elapsedMs": sent.elapsed_ms, "notes": notes}
+    return Answer(data, lines=lines, says_deployment=True)
+
+
+def _reason(problem: HeartbeatError) -> dict[str, Any]:
+    cause = getattr(problem, "cause", None)
+    return {"code": problem.code, "cause": cause, "message": str(problem), "hint": problem.hint}
+
+
+def _say_spooled(sent: send.Sent, problem: HeartbeatError, *, strict: bool) -> None:
+    spooled = Spooled(
+        f"{sent.heartbeat.agent} is spooled, not delivered: {problem}",
+        hint="; ".join(filter(None, [problem.hint, LATER])),
     )
+    spooled.details |= {"heartbeatId": sent.heartbeat.heartbeat_id, "reason": _reason(problem)}
+    if strict:
+        raise spooled
+    output.say_error(spooled)
 
 
 def _standard_input(seconds: float) -> str:

@@ -1,20 +1,26 @@
-"""`heartbeat token create|list|revoke|save`."""
+"""`heartbeat token create|list|rotate|revoke|save`."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from heartbeat_cli import output, times, tokens
 from heartbeat_cli.client import UNAUTHORIZED
 from heartbeat_cli.command import PLAIN, WHICH_DEPLOYMENT, Edge, register
+from heartbeat_cli.config import TOKEN_VARIABLE
 from heartbeat_cli.errors import Refused, SettingsProblem, UsageProblem
 from heartbeat_cli.heartbeat import agent_name
 from heartbeat_cli.output import Answer, Table
+from heartbeat_cli.scrub import remember
 
 TOKEN_INPUT_LIMIT = 4096  # characters read from standard input; a token has 43
+
+Fingerprint = Annotated[str, typer.Argument(help="The token's fingerprint, from token list.")]
 
 app = typer.Typer(**PLAIN)
 
@@ -65,12 +71,21 @@ def create(  # noqa: PLR0913 - its options
             line = tokens.first_token_line(settings.token, name)
             refused.hint = f"if the kept token is the first and was not stored there yet: {line}"
         raise
+    return _handed_over(edge, made, text, scope, save=save)
+
+
+def _handed_over(edge: Edge, made: Mapping[str, Any], text: str, scope: str, *, save: bool) -> Answer:
+    """The new token, which the deployment has stored: kept here, or shown this once."""
+    name = made["fingerprint"]
     if save:
-        file = tokens.save(settings.config_dir, url, text, scope)
-        return Answer(
-            {**made, "savedIn": str(file)}, [f"{scope} token {made['fingerprint']} is kept in {file}"]
-        )
-    output.say(f"{scope} token {made['fingerprint']}, shown only now; keep it where it is used:")
+        settings = edge.settings
+        try:
+            file = tokens.save(settings.config_dir, settings.deployment(), text, scope)
+        except SettingsProblem as problem:
+            problem.hint = f"nobody has that token now; end it: heartbeat token revoke {name}"
+            raise
+        return Answer({**made, "savedIn": str(file)}, [f"{scope} token {name} is kept in {file}"])
+    output.say(f"{scope} token {name}, shown only now; keep it where it is used:")
     output.say("  heartbeat token save   reads it from standard input")
     return Answer({**made, "token": text}, [text])
 
@@ -97,7 +112,7 @@ def list_tokens(edge: Edge) -> Answer:
     """Every token the deployment knows, by fingerprint; their texts are known to nobody but their users."""
     now = edge.now_ms()
     found = edge.connect().query("queries/listTokens", "request", {})["tokens"]
-    table = Table(("token", "scope", "created", "state", "agents", "name"))
+    table = Table(("token", "scope", "created", "last used", "state", "agents", "name"))
     for token in found:
         revoked = token.get("revokedAt")
         table.rows.append(
@@ -105,6 +120,7 @@ def list_tokens(edge: Edge) -> Answer:
                 str(token["fingerprint"]),
                 str(token["scope"]),
                 times.ago(token["createdAt"], now),
+                _last_used(token, now),
                 "valid" if revoked is None else f"revoked {times.ago(revoked, now)}",
                 ",".join(token.get("agents") or []) or "all",
                 " · ".join(str(part) for part in (token["name"], token.get("hostName")) if part),
@@ -113,15 +129,51 @@ def list_tokens(edge: Edge) -> Answer:
     return Answer({"tokens": found}, [table])
 
 
+def _last_used(token: Mapping[str, Any], now: int) -> str:
+    """To the day, in UTC, which is how exactly the deployment keeps it; - where it does not tell."""
+    at = token.get("lastUsedAt")
+    if at is None:
+        return "-"
+    days = now // times.DAY_MS - int(at) // times.DAY_MS
+    return f"{days} d ago" if days > 0 else "today"
+
+
+@register(app, "token rotate")
+def rotate(edge: Edge, fingerprint: Fingerprint) -> Answer:
+    """Make a second token that may do what this one may; both are valid until you revoke the first.
+
+    Where the first one is kept here, the second takes its place; else it is shown, once.
+    """
+    old = tokens.as_fingerprint(fingerprint)
+    settings, connection = edge.settings, edge.connect()
+    known = connection.query("queries/listTokens", "request", {})["tokens"]
+    found = next((token for token in known if token["fingerprint"] == old), None)
+    if found is None or found.get("revokedAt") is not None:
+        state = "there is no token" if found is None else "it is revoked already:"
+        raise UsageProblem(f"{state} {old}", hint="heartbeat token list shows those that are valid")
+    kept = tokens.stored(settings.config_dir, settings.deployment(), [])
+    text = tokens.mint()
+    body = tokens.create_args(
+        text, found["name"], found["scope"], found.get("agents") or (), found.get("hostName")
+    )
+    made = connection.mutation("mutations/createToken", "request", body)
+    is_kept_here = kept is not None and tokens.fingerprint(kept.text) == old
+    answer = _handed_over(edge, made, text, found["scope"], save=is_kept_here)
+    then = f"heartbeat token revoke {old}"
+    output.say(f"heartbeat: {old} stays valid; once every host that has it has the new one: {then}")
+    if settings.token_source == TOKEN_VARIABLE and tokens.fingerprint(settings.needed_token()) == old:
+        output.say(f"  it is the one in {TOKEN_VARIABLE}: put the new one there")
+    return dataclasses.replace(answer, data={**answer.data, "old": old, "then": then})
+
+
 @register(app, "token revoke")
-def revoke(
-    edge: Edge, fingerprint: Annotated[str, typer.Argument(help="The token's fingerprint, from token list.")]
-) -> Answer:
+def revoke(edge: Edge, fingerprint: Fingerprint) -> Answer:
     """End a token at once."""
+    ended = tokens.as_fingerprint(fingerprint)
     settings = edge.settings
-    if settings.token and fingerprint == tokens.fingerprint(settings.token):
+    if settings.token and ended == tokens.fingerprint(settings.token):
         output.say("heartbeat: this is the token that this command itself uses; the next one needs another")
-    done = edge.connect().mutation("mutations/revokeToken", "request", {"fingerprint": fingerprint})
+    done = edge.connect().mutation("mutations/revokeToken", "request", {"fingerprint": ended})
     return Answer(done, [f"token {done['fingerprint']} is revoked"])
 
 
@@ -140,6 +192,7 @@ def save_token(
     text = sys.stdin.read(TOKEN_INPUT_LIMIT).strip()
     if not text or len(text.split()) != 1:
         raise UsageProblem("standard input holds no token", hint="pipe it in: heartbeat token save < FILE")
+    remember(text)
     file = tokens.save(settings.config_dir, url, text, scope)
     edge.speaks_to(url, settings.shown_deployment())
     data = {"fingerprint": tokens.fingerprint(text), "savedIn": str(file)}
