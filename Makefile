@@ -6,7 +6,7 @@ NPM := .venv/bin/node .venv/npm/bin/npm-cli.js
 # `make run` and its tests of the README speak to the local backend of this home folder, whatever else is set
 LOCAL := env -u CONVEX_URL -u HEARTBEAT_TOKEN HEARTBEAT_URL=local HEARTBEAT_HOME="$(CURDIR)" .venv/bin/heartbeat
 
-.PHONY: help setup run test test-long check check-python check-typescript test-typescript test-python fmt codegen bench dev deploy wheel readme
+.PHONY: help setup run test test-long torture check check-python check-typescript test-typescript test-python fmt codegen bench dev deploy wheel readme
 .DEFAULT_GOAL := help
 
 help: ## list the verbs
@@ -48,6 +48,9 @@ test: setup ## run every check and every test
 test-long: setup ## the same, in the long forms
 	$(AT_ONCE) check-python check-typescript && HEARTBEAT_TEST_LONG=1 vitest run && pytest -q -m "long or not long"
 
+torture: setup ## 2,000 heartbeats through kills, cuts, full disks and wrong clocks; TORTURE_SEED=1 for that plan
+	@pytest -q -s -m long tests/test_torture.py
+
 check: setup ## lint, types, formats, generated code
 	$(AT_ONCE) check-python check-typescript
 
@@ -63,8 +66,9 @@ check-typescript:
 test-typescript:
 	@vitest run
 
+# a file stays in one process: some start what all of its tests look at
 test-python:
-	@pytest -q
+	@pytest -q -n 2 --dist loadfile
 
 fmt: setup ## format the code
 	@ruff check --fix --quiet; ruff format --quiet && prettier --write --log-level warn .
