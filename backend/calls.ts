@@ -5,6 +5,7 @@
 import { canonicalPath, SYSTEM_PREFIX } from "./functions.ts";
 import type { Host } from "./host.ts";
 import type { ActionCall, Call, FunctionKind, Outcome, RequestInfo } from "./messages.ts";
+import type { Json } from "./values.ts";
 
 /** Who calls. A development backend knows no users: either somebody with the admin key, or anybody. */
 export type Caller = { admin: boolean };
@@ -40,6 +41,16 @@ function missing(path: string, caller: Caller): string {
   if (path.startsWith(SYSTEM_PREFIX)) return `The system query ${path} is not supported by this backend.`;
   // at these words `convex run` lists what there is
   return `Could not find function for '${path}'. Did you forget to run \`npx convex dev\`?`;
+}
+
+/** The JSON text of an argument array, from one or from its only element; null when it nests deeper than anything can. */
+export function writeArguments(args: Json): string | null {
+  try {
+    return JSON.stringify(Array.isArray(args) ? args : [args]);
+  } catch {
+    // the parser has no stack to run out of, the writer has
+    return null;
+  }
 }
 
 /** Runs a resolved call to its end. */

@@ -18,6 +18,7 @@ import { sizeOf, type Json, type JsonObject } from "./values.ts";
 
 /** Problems written out; a file with more has one cause for all of them. */
 const MAX_SHOWN = 20;
+const NS_PER_MS = 1_000_000n;
 const JOBS_TABLE = "_scheduled_functions";
 const OPEN_STATES = ["pending", "inProgress"];
 const DONE_STATES = ["success", "failed", "canceled"];
@@ -33,6 +34,8 @@ export type Report = {
   format: number | null;
   /** Of the file and its write-ahead log. */
   bytes: number;
+  /** The last commit, ms since the epoch; null when there was none. */
+  lastCommitAt: number | null;
   documents: number;
   entries: number;
   sessions: number;
@@ -67,8 +70,8 @@ class Inspection {
   constructor(db: DatabaseSync, file: string, bytes: number) {
     this.#db = db;
     this.#report = {
-      ...{ ok: false, file, format: null, bytes, documents: 0, entries: 0, sessions: 0, crons: 0 },
-      ...{ scheduled: {}, tables: {}, problems: [], problemCount: 0 },
+      ...{ ok: false, file, format: null, bytes, lastCommitAt: null, documents: 0, entries: 0, sessions: 0 },
+      ...{ crons: 0, scheduled: {}, tables: {}, problems: [], problemCount: 0 },
     };
   }
 
@@ -102,6 +105,7 @@ class Inspection {
     }
     const [ts] = [...this.#rows("SELECT value FROM meta WHERE name = 'ts'")][0] ?? ["0"];
     this.#lastTs = BigInt(ts as string);
+    if (this.#lastTs > 0n) this.#report.lastCommitAt = Number(this.#lastTs / NS_PER_MS);
     const tables = this.#catalogue();
     const names = new Map(tables.map(({ number, name }) => [number, name]));
     for (const table of tables) this.#inspectTable(table, (number) => names.get(number));

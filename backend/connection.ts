@@ -8,15 +8,18 @@
 import type { WebSocket } from "ws";
 import { isAdminKey } from "./access.ts";
 import { runCall, resolveFunction, type Caller } from "./calls.ts";
-import { readTs, writeTs } from "./clock.ts";
+import { writeTs } from "./clock.ts";
 import type { Host } from "./host.ts";
+import { Inflow, Outflow } from "./flow.ts";
 import { errorMessage, newRequestId } from "./http.ts";
 import type { Call, FunctionKind, Outcome, RequestInfo } from "./messages.ts";
-import type { Json, JsonObject } from "./values.ts";
+import { ProtocolFault, readMessage, type ClientMessage, type Modification } from "./protocol.ts";
 import { RERUN_EVERY_MS, type Watch, type Watches } from "./watches.ts";
 
-/** A client that takes nothing off its socket is cut off at this many waiting bytes. */
-const MAX_BUFFERED_BYTES = 64 * 1024 * 1024;
+/** Queries that one client may subscribe to: a page that shows each of a fleet's agents has a few hundred. */
+const MAX_SUBSCRIPTIONS = 1000;
+/** The same in characters of paths, arguments and journals: one argument of the largest size. */
+const MAX_SUBSCRIBED_LENGTH = 16 * 1024 * 1024;
 /** How far ahead of our clock a client's last timestamp may be, ns (a day): clocks are set back by hours, not by years. */
 const MAX_AHEAD_NS = 86_400_000_000_000n;
 const NS_PER_MS = 1_000_000n;
@@ -24,16 +27,12 @@ const NS_PER_MS = 1_000_000n;
 const MIN_SHARED_LENGTH = 16_384;
 /** Rounds of an update in which only stale queries run. */
 const MAX_SINGLE_ROUNDS = 2;
-const TRY_AGAIN_LATER = 1013;
 const PROTOCOL_ERROR = 1002;
 
-type Subscription = { watch: Watch; sent: number };
+type Subscription = { watch: Watch; sent: number; length: number };
 
 /** What a connection needs of the server. */
 export type Shared = { host: Host; watches: Watches; adminKey: string };
-
-/** A message that breaks the protocol; the sentence goes to the client as a FatalError. */
-class ProtocolFault extends Error {}
 
 /** A connection; the server hands it every message of its socket. */
 export class Connection {
@@ -54,26 +53,27 @@ export class Connection {
   #updating = false;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
-  /** When something was last sent, ms since the epoch. */
-  sentAt = Date.now();
+  readonly #inflow: Inflow;
+  readonly #outflow: Outflow;
+  /** Characters of all subscriptions. */
+  #subscribedLength = 0;
 
   constructor(socket: WebSocket, shared: Shared, info: Omit<RequestInfo, "requestId">) {
     this.#socket = socket;
     this.#shared = shared;
     this.#info = info;
+    this.#inflow = new Inflow(socket, (text) => this.#take(text));
+    this.#outflow = new Outflow(socket, () => this.#schedule());
+  }
+
+  /** When something was last sent, ms since the epoch. */
+  get sentAt(): number {
+    return this.#outflow.sentAt;
   }
 
   /** Sends a message given as JSON text, in pieces that make one text frame each. */
   send(...pieces: (string | Buffer)[]): void {
-    if (this.#closed) return;
-    if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) {
-      this.close(TRY_AGAIN_LATER, "TooSlow");
-      return;
-    }
-    this.sentAt = Date.now();
-    pieces.forEach((piece, position) => {
-      this.#socket.send(piece, { binary: false, fin: position === pieces.length - 1 });
-    });
+    if (!this.#closed && !this.#outflow.send(pieces)) this.#cut();
   }
 
   /** Closes the socket, and leaves all subscriptions. */
@@ -86,6 +86,7 @@ export class Connection {
   left(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#inflow.clear();
     if (this.#timer !== null) clearTimeout(this.#timer);
     for (const { watch } of this.#subscriptions.values()) this.#shared.watches.unsubscribe(watch, this);
     this.#subscriptions.clear();
@@ -96,19 +97,34 @@ export class Connection {
     this.#schedule();
   }
 
+  /** Cuts the client off when it has not taken what was sent for too long. @param now ms since the epoch. */
+  checkTaken(now: number): void {
+    if (this.#outflow.stalled(now)) this.#cut();
+  }
+
   /** Takes one message of the client. */
   receive(text: string): void {
+    if (!this.#closed) this.#inflow.receive(text);
+  }
+
+  #take(text: string): void {
     try {
-      this.#dispatch(JSON.parse(text) as JsonObject);
+      this.#dispatch(readMessage(text));
     } catch (error) {
       // whatever a message breaks, it is that message's fault: other clients must not notice
-      const reason = error instanceof ProtocolFault ? "" : "Received an invalid message: ";
-      this.send(JSON.stringify({ type: "FatalError", error: reason + (error as Error).message }));
+      const reason = error instanceof ProtocolFault ? error.message : "Received an invalid message.";
+      this.send(JSON.stringify({ type: "FatalError", error: reason }));
       this.close(PROTOCOL_ERROR, "FatalError");
     }
   }
 
-  #dispatch(message: JsonObject): void {
+  /** Ends the connection of a client that reads nothing, a goodbye neither. */
+  #cut(): void {
+    this.left();
+    this.#socket.terminate();
+  }
+
+  #dispatch(message: ClientMessage): void {
     if (message.type === "Connect") {
       this.#connect(message);
       return;
@@ -124,18 +140,11 @@ export class Connection {
       case "Authenticate":
         return this.#authenticate(message);
       case "Event":
-        return;
-      default:
-        throw new ProtocolFault(
-          `Messages of type ${String(message.type)} are not supported by this backend.`,
-        );
     }
   }
 
-  #connect(message: JsonObject): void {
-    if (typeof message.sessionId !== "string") throw new ProtocolFault("Connect without a sessionId.");
-    this.#session = message.sessionId;
-    const observed = readTs(message.maxObservedTimestamp);
+  #connect({ session, observed }: ClientMessage & { type: "Connect" }): void {
+    this.#session = session;
     if (observed !== null && observed - BigInt(Date.now()) * NS_PER_MS > MAX_AHEAD_NS) {
       throw new ProtocolFault("The client has seen a timestamp that lies far in the future.");
     }
@@ -144,28 +153,30 @@ export class Connection {
     this.send('{"type":"Ping"}');
   }
 
-  #modify(message: JsonObject): void {
-    if (message.baseVersion !== this.#next.querySet) {
-      throw new ProtocolFault(
-        `Base version ${String(message.baseVersion)} passed up doesn't match the current version`,
-      );
+  #modify({ base, next, modifications }: ClientMessage & { type: "ModifyQuerySet" }): void {
+    if (base !== this.#next.querySet) {
+      throw new ProtocolFault(`Base version ${base} passed up doesn't match the current version`);
     }
-    this.#next.querySet = message.newVersion as number;
-    for (const modification of message.modifications as JsonObject[]) {
-      const queryId = modification.queryId as number;
-      if (modification.type === "Add") this.#add(queryId, modification);
-      else this.#remove(queryId);
+    this.#next.querySet = next;
+    for (const modification of modifications) {
+      if (modification.type === "Add") this.#add(modification);
+      else this.#remove(modification.queryId);
     }
     this.#owe();
   }
 
-  #add(queryId: number, modification: JsonObject): void {
+  #add({ queryId, path, args, journal }: Modification & { type: "Add" }): void {
     if (this.#subscriptions.has(queryId)) throw new ProtocolFault(`Query ${queryId} was added twice.`);
-    const args = JSON.stringify((modification.args as Json | undefined) ?? [{}]);
-    const journal = (modification.journal as string | null | undefined) ?? null;
-    const path = String(modification.udfPath);
+    const length = path.length + args.length + (journal?.length ?? 0);
+    if (this.#subscriptions.size >= MAX_SUBSCRIPTIONS) {
+      throw new ProtocolFault(`One client subscribes to at most ${MAX_SUBSCRIPTIONS} queries.`);
+    }
+    if (this.#subscribedLength + length > MAX_SUBSCRIBED_LENGTH) {
+      throw new ProtocolFault(`All queries of one client have at most ${MAX_SUBSCRIBED_LENGTH} characters.`);
+    }
+    this.#subscribedLength += length;
     const watch = this.#shared.watches.subscribe(this, path, args, journal, this.#caller);
-    this.#subscriptions.set(queryId, { watch, sent: 0 });
+    this.#subscriptions.set(queryId, { watch, sent: 0, length });
   }
 
   #remove(queryId: number): void {
@@ -173,6 +184,7 @@ export class Connection {
     if (subscription === undefined)
       throw new ProtocolFault(`Query ${queryId} was removed without being there.`);
     this.#subscriptions.delete(queryId);
+    this.#subscribedLength -= subscription.length;
     if (![...this.#subscriptions.values()].some(({ watch }) => watch === subscription.watch)) {
       this.#shared.watches.unsubscribe(subscription.watch, this);
     }
@@ -180,38 +192,48 @@ export class Connection {
   }
 
   /** The call of a message, or the refusal. */
-  #callOf(message: JsonObject, kind: FunctionKind): Call | (Outcome & { ok: false }) {
-    if (message.componentPath) {
-      return { ok: false, message: "Components are not supported by this backend." };
-    }
-    const found = resolveFunction(this.#shared.host, String(message.udfPath), kind, this.#caller);
+  #callOf(
+    { path, args, component }: ClientMessage & { type: "Mutation" | "Action" },
+    kind: FunctionKind,
+  ): Call | (Outcome & { ok: false }) {
+    if (component) return { ok: false, message: "Components are not supported by this backend." };
+    const found = resolveFunction(this.#shared.host, path, kind, this.#caller);
     if ("ok" in found) return found as Outcome & { ok: false };
     const info = { ...this.#info, requestId: newRequestId() };
-    return { path: found.path, args: JSON.stringify(message.args ?? [{}]), info, scheduledId: null };
+    return { path: found.path, args, info, scheduledId: null };
   }
 
-  #mutate(message: JsonObject): void {
-    const request = message.requestId as number;
+  #mutate(message: ClientMessage & { type: "Mutation" | "Action" }): void {
+    const { request } = message;
     const call = this.#callOf(message, "mutation");
     if ("ok" in call) {
       this.#answer("MutationResponse", request, call, null);
       return;
     }
     const session = { id: this.#session as string, request };
-    void this.#shared.host
-      .mutation({ type: "mutation", call, session })
-      .then(({ outcome, ts }) => this.#answer("MutationResponse", request, outcome, ts));
+    this.#await(call, this.#shared.host.mutation({ type: "mutation", call, session }), ({ outcome, ts }) =>
+      this.#answer("MutationResponse", request, outcome, ts),
+    );
   }
 
-  #act(message: JsonObject): void {
-    const request = message.requestId as number;
+  #act(message: ClientMessage & { type: "Mutation" | "Action" }): void {
+    const { request } = message;
     const call = this.#callOf(message, "action");
     if ("ok" in call) this.#answer("ActionResponse", request, call, null);
     else {
-      void runCall(this.#shared.host, "action", call).then((outcome) =>
+      this.#await(call, runCall(this.#shared.host, "action", call), (outcome) =>
         this.#answer("ActionResponse", request, outcome, null),
       );
     }
+  }
+
+  /** Counts a call as open until it is answered. */
+  #await<Answer>({ args }: Call, answer: Promise<Answer>, then: (answer: Answer) => void): void {
+    this.#inflow.begin(args.length);
+    void answer.then((found) => {
+      then(found);
+      this.#inflow.end(args.length);
+    });
   }
 
   #answer(type: string, requestId: number, outcome: Outcome, ts: bigint | null): void {
@@ -227,11 +249,9 @@ export class Connection {
     this.#owe();
   }
 
-  #authenticate(message: JsonObject): void {
-    if (message.baseVersion !== this.#next.identity) {
-      throw new ProtocolFault(
-        `Identity base version ${String(message.baseVersion)} doesn't match the current version`,
-      );
+  #authenticate(message: ClientMessage & { type: "Authenticate" }): void {
+    if (message.base !== this.#next.identity) {
+      throw new ProtocolFault(`Identity base version ${message.base} doesn't match the current version`);
     }
     const refusal = this.#refusalOf(message);
     if (refusal !== null) {
@@ -250,22 +270,20 @@ export class Connection {
     this.#next.identity++;
     this.#caller = { admin: message.tokenType === "Admin" };
     // what somebody may see depends on who asks: every query is another one now
-    for (const [queryId, { watch }] of [...this.#subscriptions]) {
+    for (const [queryId, { watch, length }] of [...this.#subscriptions]) {
       const { path, args } = watch.call;
       const next = this.#shared.watches.subscribe(this, path, args, watch.journal, this.#caller);
-      this.#subscriptions.set(queryId, { watch: next, sent: 0 });
+      this.#subscriptions.set(queryId, { watch: next, sent: 0, length });
       if (next !== watch) this.#shared.watches.unsubscribe(watch, this);
     }
     this.#owe();
   }
 
-  #refusalOf(message: JsonObject): string | null {
+  #refusalOf(message: ClientMessage & { type: "Authenticate" }): string | null {
     if (message.tokenType === "None") return null;
     if (message.tokenType !== "Admin") return "User tokens are not supported by this backend.";
     if (message.impersonating) return "Acting as a user is not supported by this backend.";
-    return isAdminKey(this.#shared.adminKey, String(message.value))
-      ? null
-      : "The provided admin key is wrong.";
+    return isAdminKey(this.#shared.adminKey, message.value) ? null : "The provided admin key is wrong.";
   }
 
   #owe(): void {
@@ -276,7 +294,7 @@ export class Connection {
 
   /** Sees to it that an update runs: at once for somebody who waits, else when the queries may run again. */
   #schedule(): void {
-    if (this.#closed || this.#updating) return;
+    if (this.#closed || this.#updating || this.#outflow.full()) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     const wait = this.#urgent ? 0 : this.#earliest() - Date.now();

@@ -151,11 +151,16 @@ export function applyCrons(store: Store, app: App, now: number): void {
   for (const name of stored.keys()) store.run("DELETE FROM crons WHERE name = ?", name);
 }
 
+/** Whether its time has come; or lies further off than it can, because a clock that was ahead has been put right. */
+function isDue(app: App, name: string, next: number, now: number): boolean {
+  return next <= now || next > nextFire(name, app.crons[name] as CronSpec, now, now);
+}
+
 /** Crons whose time has come, except those that are still running. */
 export function dueCrons(store: Store, app: App, now: number, running: string[]): DueDuty[] {
-  const rows = store.rows("SELECT name FROM crons WHERE next <= ? ORDER BY next", now) as [string][];
+  const rows = store.rows("SELECT name, next FROM crons ORDER BY next") as [string, number][];
   return rows
-    .filter(([name]) => !running.includes(name))
+    .filter(([name, next]) => !running.includes(name) && isDue(app, name, next, now))
     .map(([name]) => {
       const spec = app.crons[name] as CronSpec;
       const path = canonicalPath(spec.name);
@@ -171,14 +176,17 @@ export function dueCrons(store: Store, app: App, now: number, running: string[])
 /** Writes down that a cron's run has been taken up, and when the next one is. @returns false when it was not due any more. */
 export function advanceCron(store: Store, app: App, name: string, now: number): boolean {
   const [row] = store.rows("SELECT next FROM crons WHERE name = ?", name) as [number][];
-  if (row === undefined || row[0] > now) return false;
-  const next = nextFire(name, app.crons[name] as CronSpec, row[0], now);
+  if (row === undefined || !isDue(app, name, row[0], now)) return false;
+  const next = nextFire(name, app.crons[name] as CronSpec, Math.min(row[0], now), now);
   store.run("UPDATE crons SET next = ? WHERE name = ?", next, name);
   return true;
 }
 
 /** When the next cron is due, except those that are still running; null when there is none. */
-export function nextCronAt(store: Store, running: string[]): number | null {
-  const rows = store.rows("SELECT name, next FROM crons ORDER BY next") as [string, number][];
-  return rows.find(([name]) => !running.includes(name))?.[1] ?? null;
+export function nextCronAt(store: Store, app: App, now: number, running: string[]): number | null {
+  const rows = store.rows("SELECT name, next FROM crons") as [string, number][];
+  const times = rows
+    .filter(([name]) => !running.includes(name))
+    .map(([name, next]) => (isDue(app, name, next, now) ? Math.min(next, now) : next));
+  return times.length > 0 ? Math.min(...times) : null;
 }

@@ -101,7 +101,6 @@ function resolveCommitTs(value: Json, ts: bigint): Json {
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map((item) => resolveCommitTs(item, ts));
   if ("$commitTs" in value) return encodeInt64(ts);
-  const copy: JsonObject = {};
-  for (const name in value) copy[name] = resolveCommitTs(value[name] as Json, ts);
-  return copy;
+  // by definition, not by assignment: a field named __proto__ must not become the copy's prototype
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolveCommitTs(item, ts)]));
 }

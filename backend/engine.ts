@@ -109,9 +109,10 @@ export class Engine {
 
   /** When the next duty falls due, ms since the epoch. */
   nextDue(): number | null {
-    const times = [nextJobAt(this.store), nextCronAt(this.store, this.#running)].filter(
-      (time) => time !== null,
-    );
+    const times = [
+      nextJobAt(this.store),
+      nextCronAt(this.store, this.#loaded, this.#now(), this.#running),
+    ].filter((time) => time !== null);
     return times.length > 0 ? Math.min(...times) : null;
   }
 

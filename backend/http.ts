@@ -3,10 +3,12 @@
  *
  * Two kinds of failure: a function's own is 200 with `status: "error"`; the transport's is a 4xx/5xx `{code, message}`.
  */
+import { isUtf8 } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { callerOf, checkHost, HttpFailure, urlOf } from "./access.ts";
-import { callFunction, runQueries, runQueryAt, type Caller } from "./calls.ts";
+import { callerOf, HttpFailure, urlOf, type Gate } from "./access.ts";
+import { readBody } from "./body.ts";
+import { callFunction, runQueries, runQueryAt, writeArguments, type Caller } from "./calls.ts";
 import { readTs, writeTs } from "./clock.ts";
 import { formatNamed, rewrite, type Format } from "./formats.ts";
 import type { Host } from "./host.ts";
@@ -17,6 +19,8 @@ import { VERSION } from "./version.ts";
 
 /** Largest body of a call: Convex's cap on arguments, and room for the rest. */
 const MAX_BODY_BYTES = 16 * 1024 * 1024 + 2000;
+/** Queries of one `query_batch`: they run as one turn, in which everybody else waits. No known client sends any. */
+const MAX_BATCH_QUERIES = 100;
 const CORS_MAX_AGE_S = 86_400;
 /** What the official CLI asks of a deployment and this backend does not do, and what to do instead. */
 const REFUSED: [RegExp, string][] = [
@@ -42,8 +46,7 @@ const CORS_METHODS = "GET, POST, OPTIONS, PATCH, DELETE, PUT";
 export type Api = {
   host: Host;
   adminKey: string;
-  /** Whether Host headers must name this machine (bound to loopback). */
-  loopback: boolean;
+  gate: Gate;
 };
 
 type Exchange = { api: Api; request: IncomingMessage; response: ServerResponse; url: URL; info: RequestInfo };
@@ -75,25 +78,29 @@ export function errorMessage(outcome: Outcome & { ok: false }, requestId: string
 /** Answers one request of the API port. Never rejects. */
 export async function answerApi(api: Api, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {
-    if (api.loopback) checkHost(request);
+    api.gate.admit(request);
     await route({ api, request, response, url: urlOf(request), info: infoOf(request) });
   } catch (error) {
     fail(response, error);
   }
 }
 
-/** Writes a transport failure; anything unexpected is a 500 that says so. */
+/** Writes a transport failure. Anything unexpected is told on stderr: what it says may name files of this machine. */
 export function fail(response: ServerResponse, error: unknown): void {
-  const failure =
-    error instanceof HttpFailure
-      ? error
-      : new HttpFailure(500, "InternalServerError", (error as Error).message);
+  const failure = error instanceof HttpFailure ? error : unexpected(error as Error);
   if (response.headersSent) {
     response.destroy();
     return;
   }
   const text = JSON.stringify({ code: failure.code, message: failure.message });
   response.writeHead(failure.status, { "content-type": "application/json" }).end(text);
+}
+
+function unexpected(error: Error): HttpFailure {
+  const requestId = newRequestId();
+  process.stderr.write(`heartbeat-backend: [Request ID: ${requestId}] ${error.stack ?? error.message}\n`);
+  const sentence = `[Request ID: ${requestId}] The backend could not do this; its log says why.`;
+  return new HttpFailure(500, "InternalServerError", sentence);
 }
 
 function sendText(response: ServerResponse, text: string): void {
@@ -121,7 +128,7 @@ async function route(exchange: Exchange): Promise<void> {
     case "/instance_name":
       return sendText(response, "local");
     case "/echo":
-      return sendText(response, await readText(request));
+      return sendText(response, await readText(exchange));
     default:
   }
   if (!path.startsWith("/api/")) throw new HttpFailure(404, "NotFound", `there is no ${path} here`);
@@ -168,11 +175,11 @@ async function routeApi(exchange: Exchange, route: string): Promise<void> {
     case "query":
     case "mutation":
     case "action":
-      return answerCall(exchange, await readJson(request), route);
+      return answerCall(exchange, await readJson(exchange), route);
     case "function": {
       const caller = callerOf(exchange.api.adminKey, request, exchange.url);
       if (!caller.admin) throw new HttpFailure(403, "BadDeployKey", "/api/function needs the admin key");
-      return answerCall(exchange, await readJson(request), null);
+      return answerCall(exchange, await readJson(exchange), null);
     }
     case "query_ts":
       return answerQueryTs(exchange);
@@ -190,7 +197,7 @@ async function answerRun(exchange: Exchange, identifier: string): Promise<void> 
   const parts = identifier.split("/").map(decodePart);
   if (parts.length < 2) throw missingIdentifier();
   const name = parts.pop() as string;
-  const body = await readJson(exchange.request);
+  const body = await readJson(exchange);
   await answerCall(exchange, { ...body, path: `${parts.join("/")}:${name}` }, null);
 }
 
@@ -221,8 +228,9 @@ async function answerQueryTs({ api, response }: Exchange): Promise<void> {
   sendJson(response, JSON.stringify({ ts: writeTs(ts) }));
 }
 
-async function answerQueryAt({ api, request, response, url, info }: Exchange): Promise<void> {
-  const body = await readJson(request);
+async function answerQueryAt(exchange: Exchange): Promise<void> {
+  const { api, request, response, url, info } = exchange;
+  const body = await readJson(exchange);
   const ts = readTs(body.ts);
   if (ts === null) throw new HttpFailure(400, "BadTimestamp", "`ts` must be a timestamp of /api/query_ts");
   const { path, args, format } = readAsked(body);
@@ -238,8 +246,11 @@ async function answerQueryAt({ api, request, response, url, info }: Exchange): P
 
 /** Several queries, all on one snapshot. */
 async function answerBatch(exchange: Exchange): Promise<void> {
-  const { queries } = await readJson(exchange.request);
-  if (!Array.isArray(queries)) throw new HttpFailure(400, "BadJsonBody", "`queries` must be an array");
+  const { queries } = await readJson(exchange);
+  if (!Array.isArray(queries) || queries.length > MAX_BATCH_QUERIES) {
+    const sentence = `\`queries\` must be an array of at most ${MAX_BATCH_QUERIES}`;
+    throw new HttpFailure(400, "BadJsonBody", sentence);
+  }
   const { api, request, url, info } = exchange;
   const asked = queries.map(readAsked);
   const caller = callerOf(api.adminKey, request, url);
@@ -276,12 +287,14 @@ function readAsked(body: Json): Asked {
   if (componentPath) {
     throw new HttpFailure(400, "ComponentsNotSupported", "components are not supported by this backend");
   }
-  const known = formatNamed(String(format));
+  const known = typeof format === "string" ? formatNamed(format) : null;
   if (known === null) {
-    const sentence = `format param must be one of [\`json\`]. Got ${String(format)}`;
+    const sentence = `format param must be one of [\`json\`]. Got ${kindOf(format) === "string" ? (format as string) : kindOf(format)}`;
     throw new HttpFailure(400, "BadFormat", sentence);
   }
-  return { path, args: JSON.stringify(Array.isArray(args) ? args : [args]), format: known };
+  const text = writeArguments(args);
+  if (text === null) throw new HttpFailure(400, "BadJsonBody", "`args` is too nested");
+  return { path, args: text, format: known };
 }
 
 /** A call's end as the answer's JSON text. @throws HttpFailure when it failed because of us. */
@@ -303,39 +316,23 @@ function parseJson(text: string): Json {
   }
 }
 
-async function readJson(request: IncomingMessage): Promise<JsonObject> {
-  const type = request.headers["content-type"] ?? "";
+async function readJson(exchange: Exchange): Promise<JsonObject> {
+  const type = exchange.request.headers["content-type"] ?? "";
   if (!/^application\/([^;]*\+)?json\b/i.test(type)) {
     throw new HttpFailure(400, "BadJsonBody", "Expected request with `Content-Type: application/json`");
   }
-  const body = parseJson(await readText(request));
+  const body = parseJson(await readText(exchange));
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw new HttpFailure(400, "BadJsonBody", "the body must be a JSON object");
   }
   return body;
 }
 
-async function readText(request: IncomingMessage): Promise<string> {
-  const body = await readBody(request, MAX_BODY_BYTES);
+async function readText({ request, response }: Exchange): Promise<string> {
+  const body = await readBody(request, response, MAX_BODY_BYTES);
   if (body === null)
     throw new HttpFailure(400, "BadJsonBody", `the body is larger than ${MAX_BODY_BYTES} bytes`);
+  // what is no text must not be stored as another one
+  if (!isUtf8(body)) throw new HttpFailure(400, "BadJsonBody", "the body is not UTF-8");
   return body.toString();
-}
-
-/**
- * Reads a body to its end; null when it is larger than the cap, in bytes. What is too much is dropped, but read: a client that
- * still sends does not hear the answer, and its connection could not be used again.
- */
-export function readBody(request: IncomingMessage, cap: number): Promise<Buffer<ArrayBuffer> | null> {
-  return new Promise((resolve, reject) => {
-    let chunks: Buffer[] = [];
-    let size = 0;
-    request.on("data", (chunk: Buffer) => {
-      size += chunk.length;
-      if (size <= cap) chunks.push(chunk);
-      else chunks = [];
-    });
-    request.once("end", () => resolve(size > cap ? null : (Buffer.concat(chunks) as Buffer<ArrayBuffer>)));
-    request.once("close", () => reject(new Error("the client left before its request was complete")));
-  });
 }

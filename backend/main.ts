@@ -1,7 +1,7 @@
 /**
  * Starts the backend:
  *
- *     node main.ts --functions DIR_OR_BUNDLE --data DIR --port N --site-port N --admin-key-file F [--host 127.0.0.1]
+ *     node main.ts --functions DIR_OR_BUNDLE --data DIR --port N --site-port N --admin-key-file F [--host A] [--origin O …]
  *
  * When it answers, one line of JSON on stdout says where: {url, siteUrl, pid, functionsHash, version}. Failures are one line
  * on stderr; exit 2 for settings (arguments, a taken port or folder, functions or data that do not fit), else 1.
@@ -12,7 +12,7 @@
  * looks whether the data is whole (check.ts) and changes nothing: one line of JSON on stdout, exit 0 or 1.
  */
 import { existsSync } from "node:fs";
-import { createServer, type RequestListener, type Server } from "node:http";
+import type { RequestListener, Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -20,29 +20,31 @@ import { BundleError, hashOf, loadBundle } from "./bundler.ts";
 import { callFromAction } from "./calls.ts";
 import { checkFile } from "./check.ts";
 import { Duties } from "./duties.ts";
-import { FolderTaken, readAdminKey, takeFolder } from "./folder.ts";
-import { checkHost, urlOf as requestUrl } from "./access.ts";
+import { FolderProblem, othersMayRead, readAdminKey, takeFolder } from "./folder.ts";
+import { Gate, isLoopback, urlOf as requestUrl } from "./access.ts";
 import { Host } from "./host.ts";
 import { answerApi, fail, infoOf, type Api } from "./http.ts";
+import { listen } from "./listen.ts";
 import { Reloader } from "./reload.ts";
 import { answerSite } from "./site.ts";
 import { SyncServer } from "./sync.ts";
 import { VERSION } from "./version.ts";
 
 const MAX_PORT = 65_535;
-/** Kept-alive connections without a request are closed after this, ms: longer than any client's pause between calls. */
-const KEEP_ALIVE_MS = 75_000;
+/** Whatever this process makes is for its user alone. */
+const PRIVATE_UMASK = 0o077;
 
 const USAGE = `The local backend: runs a convex/ folder on one SQLite file.
 
-  main.ts --functions DIR_OR_BUNDLE --data DIR --port N --site-port N --admin-key-file F [--host 127.0.0.1] [--watch]
+  main.ts --functions DIR_OR_BUNDLE --data DIR --port N --site-port N --admin-key-file F [--host A] [--origin O …] [--watch]
   main.ts --check --data DIR
 
   --functions DIR_OR_BUNDLE  a convex folder, or a ready bundle of one
   --data DIR                 where the data is; one process at a time
   --port N, --site-port N    of the API and of the HTTP actions; 0 for any free one
   --admin-key-file F         the file's first line is the key; made when there is none
-  --host ADDRESS             where to listen (default 127.0.0.1)
+  --host ADDRESS             where to listen (default 127.0.0.1: only this machine can connect)
+  --origin ORIGIN            let pages of another machine call, such as https://team.example; '*' lets all; may be repeated
   --watch                    take changes of the functions up as they are saved; what cannot be used is told on stderr
   --check                    look whether the data is whole, without changing it: one line of JSON, exit 0 if it is, 1 if not
   --help                     this text
@@ -59,6 +61,7 @@ type Settings = {
   sitePort: number;
   adminKeyFile: string;
   host: string;
+  origins: string[];
   watch: boolean;
 };
 
@@ -75,6 +78,7 @@ function readSettings(args: string[]): Settings | { action: "check"; data: strin
     "site-port": text,
     "admin-key-file": text,
     host: text,
+    origin: { type: "string", multiple: true } as const,
   };
   let values: ReturnType<typeof parseArgs<{ options: typeof names }>>["values"];
   try {
@@ -82,7 +86,7 @@ function readSettings(args: string[]): Settings | { action: "check"; data: strin
   } catch (error) {
     throw new SettingsProblem((error as Error).message);
   }
-  const need = (name: Exclude<keyof typeof names, "check" | "help" | "watch">): string => {
+  const need = (name: Exclude<keyof typeof names, "check" | "help" | "watch" | "origin">): string => {
     const value = values[name];
     if (value === undefined || value === "") throw new SettingsProblem(`--${name} is missing`);
     return value;
@@ -104,18 +108,20 @@ function readSettings(args: string[]): Settings | { action: "check"; data: strin
     sitePort: port("site-port"),
     adminKeyFile: resolve(need("admin-key-file")),
     host: values.host ?? "127.0.0.1",
+    origins: values.origin ?? [],
     watch: values.watch ?? false,
   };
 }
 
-function listen(port: number, host: string, listener: RequestListener): Promise<Server> {
-  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true }, listener);
-  return new Promise((done, failed) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      const reason = error.code === "EADDRINUSE" ? "is taken" : `cannot be used (${error.message})`;
-      failed(new SettingsProblem(`port ${port} on ${host} ${reason}`));
-    });
-    server.listen(port, host, () => done(server));
+/** A server on a port of the settings. */
+function open(
+  port: number,
+  settings: Settings,
+  webSockets: boolean,
+  listener: RequestListener,
+): Promise<Server> {
+  return listen(port, settings.host, webSockets, listener).catch((error: unknown) => {
+    throw new SettingsProblem((error as Error).message);
   });
 }
 
@@ -128,12 +134,22 @@ function dataFile(folder: string): string {
   return join(folder, "data.sqlite3");
 }
 
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.");
-}
-
 function say(problem: string): void {
   process.stderr.write(`heartbeat-backend: ${problem.replaceAll("\n", " ")}\n`);
+}
+
+/** Tells what the settings open to others. */
+function warn(settings: Settings): void {
+  const { host, adminKeyFile } = settings;
+  if (!isLoopback(host)) {
+    say(
+      `--host ${host}: every machine that reaches this one may call the public functions, and whoever listens on the way reads ` +
+        "along, tokens and the admin key too: nothing is encrypted. Without --host only this machine can connect.",
+    );
+  }
+  if (othersMayRead(adminKeyFile)) {
+    say(`other users can read the admin key: chmod 600 '${adminKeyFile}'`);
+  }
 }
 
 function check(folder: string): void {
@@ -149,21 +165,22 @@ async function serve(settings: Settings): Promise<void> {
   const release = takeFolder(settings.data);
   process.once("exit", release);
   const adminKey = readAdminKey(settings.adminKeyFile);
+  warn(settings);
   const bundle = await loadBundle(settings.functions);
-  const loopback = isLoopback(settings.host);
+  const gate = new Gate(settings.host, settings.origins);
   let api: Api | null = null;
   const starting = "the backend is starting";
-  const server = await listen(settings.port, settings.host, (request, response) => {
+  const server = await open(settings.port, settings, true, (request, response) => {
     if (api === null) response.writeHead(503).end(starting);
     else void answerApi(api, request, response);
   });
-  const site = await listen(settings.sitePort, settings.host, (request, response) => {
+  const site = await open(settings.sitePort, settings, false, (request, response) => {
     if (api === null) {
       response.writeHead(503).end(starting);
       return;
     }
     try {
-      if (loopback) checkHost(request);
+      gate.admit(request);
       void answerSite(api.host, request, response, requestUrl(request).pathname, infoOf(request));
     } catch (error) {
       fail(response, error);
@@ -185,11 +202,11 @@ async function serve(settings: Settings): Promise<void> {
     },
   );
   const duties = new Duties(host);
-  const sync = new SyncServer(host, adminKey, loopback);
+  const sync = new SyncServer(host, adminKey, gate);
   await host.start().catch((error: unknown) => {
     throw new SettingsProblem((error as Error).message);
   });
-  api = { host, adminKey, loopback };
+  api = { host, adminKey, gate };
   sync.attach(server);
   duties.start();
   const reloader = settings.watch ? new Reloader(settings.functions, bundle, host, say) : null;
@@ -208,6 +225,7 @@ async function serve(settings: Settings): Promise<void> {
   process.stdout.write(`${JSON.stringify(ready)}\n`);
 }
 
+process.umask(PRIVATE_UMASK);
 // what cannot be logged, on a full disk say, must not end the process
 process.stderr.on("error", () => undefined);
 try {
@@ -218,6 +236,6 @@ try {
 } catch (error) {
   say((error as Error).message);
   const settingsFault =
-    error instanceof SettingsProblem || error instanceof BundleError || error instanceof FolderTaken;
+    error instanceof SettingsProblem || error instanceof BundleError || error instanceof FolderProblem;
   process.exit(settingsFault ? 2 : 1);
 }

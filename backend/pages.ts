@@ -36,19 +36,25 @@ function writeCursor(query: string, position: Position | null): string {
 
 /** The position of a cursor; null at the end of the range. */
 function readCursor(text: string, query: string): Position | null {
-  let cursor: Cursor;
-  try {
-    cursor = JSON.parse(Buffer.from(text, "base64url").toString()) as Cursor;
-  } catch {
-    throw new Error(`InvalidCursor: "${text}" is not a cursor of this backend.`);
-  }
-  if (cursor?.query !== query) {
+  const cursor = parseCursor(text);
+  if (cursor === null) throw new Error(`InvalidCursor: "${text}" is not a cursor of this backend.`);
+  if (cursor.query !== query) {
     throw new Error(
       "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different query.",
     );
   }
   if (cursor.seq === null) return null;
   return { key: cursor.key === null ? null : Buffer.from(cursor.key, "base64url"), seq: cursor.seq };
+}
+
+function parseCursor(text: string): Cursor | null {
+  try {
+    const { query, key, seq } = JSON.parse(Buffer.from(text, "base64url").toString()) as Cursor;
+    const position = key === null || typeof key === "string";
+    return position && (seq === null || Number.isSafeInteger(seq)) ? { query, key, seq } : null;
+  } catch {
+    return null;
+  }
 }
 
 /**

@@ -44,6 +44,18 @@ function isAfter(left: Position, right: Position, order: Order): boolean {
   return order === "asc" ? difference > 0 : difference < 0;
 }
 
+/**
+ * Whether a position is one of a range's rows. Cursors come from callers, who can write what they like: one outside would begin a
+ * page where the function reads nothing, at another's rows.
+ */
+function isInside({ table, index, exactKey, lo, hi, seqLo, seqHi }: Range, { key, seq }: Position): boolean {
+  if (table === undefined || (index === null) !== (key === null)) return false;
+  const inSequences = seq >= seqLo && seq < seqHi;
+  if (key === null) return inSequences;
+  if (exactKey) return inSequences && Buffer.compare(key, lo) === 0;
+  return Buffer.compare(key, lo) >= 0 && Buffer.compare(key, hi) < 0;
+}
+
 /** A running query: documents one by one, as JSON text. */
 export class Stream {
   readonly range: Range;
@@ -66,12 +78,17 @@ export class Stream {
   done = false;
   #ended = false;
 
-  /** @throws Error for an index or a range that does not exist. */
+  /** @throws Error for an index or a range that does not exist, or a part that is none of the range. */
   constructor(tx: Transaction, query: SerializedQuery, part: Part = WHOLE) {
     this.#tx = tx;
     this.#part = part;
     tx.meter.add("databaseQueries", 1);
     this.range = compileRange(tx, query.source);
+    for (const position of [part.after, part.until]) {
+      if (position !== null && !isInside(this.range, position)) {
+        throw new Error("InvalidCursor: this cursor is from a different query.");
+      }
+    }
     this.#steps = query.operators.map((operator) =>
       "filter" in operator ? { filter: compileFilter(operator.filter) } : { limit: operator.limit, taken: 0 },
     );

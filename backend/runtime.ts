@@ -136,7 +136,7 @@ export function settle(run: Run, work: () => Promise<string>): Promise<Outcome> 
 /** What a caller is told about a thrown value; stacks name only the app's own code. */
 export function describeError(error: unknown): Outcome {
   if (error instanceof Refusal) return { ok: false, message: error.message };
-  if (!(error instanceof Error)) return { ok: false, message: `Uncaught ${String(error)}` };
+  if (!(error instanceof Error)) return { ok: false, message: `Uncaught ${textOf(error)}` };
   const head = [error.name, error.message].filter((part) => part !== "").join(": ");
   const stack = (error.stack ?? "")
     .split("\n")
@@ -147,6 +147,15 @@ export function describeError(error: unknown): Outcome {
   // the convex package marks a ConvexError that it has serialised
   if ("ConvexErrorSymbol" in error && typeof data === "string") outcome.data = data;
   return outcome;
+}
+
+/** Anything can be thrown, also what cannot be made a text of. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return "an object without a text";
+  }
 }
 
 /** Refuses a run that has answered, or whose caller has. */

@@ -4,7 +4,8 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HttpFailure, urlOf } from "./access.ts";
-import { fail, readBody } from "./http.ts";
+import { readBody } from "./body.ts";
+import { fail } from "./http.ts";
 import type { Host } from "./host.ts";
 import type { RequestInfo } from "./messages.ts";
 
@@ -31,7 +32,7 @@ export async function answerSite(
     const { search } = urlOf(request);
     const method = request.method ?? "GET";
     const bodyless = method === "GET" || method === "HEAD";
-    const body = bodyless ? null : await readBody(request, MAX_SITE_BODY_BYTES);
+    const body = bodyless ? null : await readBody(request, response, MAX_SITE_BODY_BYTES);
     if (body === null && !bodyless) {
       throw new HttpFailure(413, "RequestTooLarge", `the body is larger than ${MAX_SITE_BODY_BYTES} bytes`);
     }

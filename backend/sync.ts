@@ -1,10 +1,10 @@
 /**
  * The WebSocket side: takes upgrades on /api/sync and /api/<version>/sync, keeps connections alive, and drops silent ones.
  */
-import type { IncomingMessage, Server } from "node:http";
+import { STATUS_CODES, type IncomingMessage, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type RawData, type WebSocket } from "ws";
-import { checkHost, urlOf } from "./access.ts";
+import { HttpFailure, urlOf, type Gate } from "./access.ts";
 import { Connection } from "./connection.ts";
 import type { Host } from "./host.ts";
 import { Watches } from "./watches.ts";
@@ -19,6 +19,8 @@ const MESSAGE_PING_MS = 15_000;
 /** A client that was silent for so long is gone, ms. */
 const SILENCE_MS = 120_000;
 const GOING_AWAY = 1001;
+/** Frames of one message, and pieces of it that wait to be put together: the largest one arrives in packets of 1 kB, at worst. */
+const MAX_PIECES = 17_000;
 
 type Peer = { socket: WebSocket; connection: Connection; heardAt: number };
 
@@ -26,20 +28,22 @@ type Peer = { socket: WebSocket; connection: Connection; heardAt: number };
 export class SyncServer {
   readonly #host: Host;
   readonly #adminKey: string;
-  readonly #loopback: boolean;
+  readonly #gate: Gate;
   readonly #watches: Watches;
   readonly #peers = new Set<Peer>();
   readonly #sockets = new WebSocketServer({
     noServer: true,
     maxPayload: MAX_MESSAGE_BYTES,
+    maxFragments: MAX_PIECES,
+    maxBufferedChunks: MAX_PIECES,
     perMessageDeflate: false,
   });
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(host: Host, adminKey: string, loopback: boolean) {
+  constructor(host: Host, adminKey: string, gate: Gate) {
     this.#host = host;
     this.#adminKey = adminKey;
-    this.#loopback = loopback;
+    this.#gate = gate;
     this.#watches = new Watches(host);
   }
 
@@ -48,7 +52,7 @@ export class SyncServer {
     server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       const refusal = this.#refusalOf(request);
       if (refusal !== null) {
-        socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+        refuse(socket, refusal);
         return;
       }
       this.#sockets.handleUpgrade(request, socket, head, (client) => this.#welcome(client, request));
@@ -75,13 +79,13 @@ export class SyncServer {
     }
   }
 
-  #refusalOf(request: IncomingMessage): string | null {
+  #refusalOf(request: IncomingMessage): HttpFailure | null {
     try {
-      if (!PATH.test(urlOf(request).pathname)) return "404 Not Found";
-      if (this.#loopback) checkHost(request);
-      return null;
-    } catch {
-      return "403 Forbidden";
+      this.#gate.admit(request);
+      if (PATH.test(urlOf(request).pathname)) return null;
+      return new HttpFailure(404, "NotFound", "there is no WebSocket here");
+    } catch (error) {
+      return error as HttpFailure;
     }
   }
 
@@ -112,7 +116,11 @@ export class SyncServer {
 
   #keepAlive(): void {
     const now = Date.now();
-    for (const { socket, connection, heardAt } of this.#peers) {
+    for (const peer of this.#peers) {
+      const { socket, connection, heardAt } = peer;
+      // of one that has too much under way, nothing is read
+      if (socket.isPaused) peer.heardAt = now;
+      connection.checkTaken(now);
       if (now - heardAt > SILENCE_MS) socket.terminate();
       else {
         socket.ping();
@@ -120,4 +128,15 @@ export class SyncServer {
       }
     }
   }
+}
+
+/** Answers a handshake that is not taken. */
+function refuse(socket: Duplex, { status, code, message }: HttpFailure): void {
+  // Node leaves the socket to us: a client that is gone already would end the process
+  socket.on("error", () => socket.destroy());
+  const body = JSON.stringify({ code, message });
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }

@@ -39,7 +39,7 @@ export function formatOf(db: DatabaseSync): number | null {
  * Brings a file to the newest format.
  *
  * @param create makes the tables of a new file; inside of a transaction.
- * @throws Error for a newer file, or when the copy or a step fails; the file is as it was then.
+ * @throws Error for a newer file, one of another program, or when the copy or a step fails; the file is as it was then.
  */
 export function bringUp(
   db: DatabaseSync,
@@ -51,6 +51,9 @@ export function bringUp(
   const format = formatOf(db);
   if (format === newest) return;
   if (format === null) {
+    if (db.prepare("SELECT 1 FROM sqlite_master").get() !== undefined) {
+      throw new Error(`${file} is a database of another program; nothing in it was changed`);
+    }
     inTransaction(db, () => {
       create();
       setFormat(db, newest);

@@ -139,6 +139,9 @@ function checkScalarObject(value: JsonObject): string | null {
  * @returns null, or a sentence that says what is wrong.
  */
 export function problemOf(value: Json, depth = 0): string | null {
+  if (typeof value === "string" && !value.isWellFormed()) {
+    return "String has one half of a surrogate pair alone, which is no character: was it cut in the middle of one?";
+  }
   if (typeof value !== "object" || value === null) return null;
   if (depth >= MAX_VALUE_NESTING) {
     return `Value is too nested (nested ${depth + 1} levels deep > maximum nesting ${MAX_VALUE_NESTING})`;

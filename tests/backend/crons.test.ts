@@ -35,23 +35,43 @@ const APP = makeApp({
 
 type Times = Record<string, number[]>;
 
-test("crons run at their times, once for what was missed, and go on after a restart", async () => {
+/** How often each has run, and at which hours after the start; waits for so many runs in all. */
+async function ran(backend: Backend, total: number): Promise<Record<string, number[]>> {
+  // a backend sleeps until the next time that it knows; whoever writes wakes it
+  await backend.call("mutation", "ticks:nudge");
+  const times = await eventually(
+    async () => (await backend.call("query", "ticks:times")).value as Times,
+    (found) => Object.values(found).flat().length >= total,
+  );
+  const hours = Object.entries(times).map(([name, at]) => [name, at.map((ms) => (ms - START) / HOUR_MS)]);
+  return Object.fromEntries(hours) as Record<string, number[]>;
+}
+
+/** A backend's folder and its clock, which `now` sets to so many hours after the start. */
+function underAClock() {
   const folder = temporaryFolder();
   const clock = join(folder, "clock");
   const now = (hours: number): void => writeFileSync(clock, String(START + hours * HOUR_MS));
   const start = (): Promise<Backend> => startBackend(folder, APP, 0, [], clock);
-  /** How often each has run, and at which hours after the start; waits for so many runs in all. */
-  const ran = async (backend: Backend, total: number): Promise<Record<string, number[]>> => {
-    // a backend sleeps until the next time that it knows; whoever writes wakes it
-    await backend.call("mutation", "ticks:nudge");
-    const times = await eventually(
-      async () => (await backend.call("query", "ticks:times")).value as Times,
-      (found) => Object.values(found).flat().length >= total,
-    );
-    const hours = Object.entries(times).map(([name, at]) => [name, at.map((ms) => (ms - START) / HOUR_MS)]);
-    return Object.fromEntries(hours) as Record<string, number[]>;
-  };
+  return { now, start };
+}
 
+test("a clock that was ahead and is put right stops no cron for as long as it was wrong", async () => {
+  const { now, start } = underAClock();
+  now(0);
+  const backend = await start();
+  await ran(backend, 2);
+  now(100);
+  expect(await ran(backend, 8)).toMatchObject({ interval: [0, 100], hourly: [100], daily: [100] });
+  now(1);
+  expect(await ran(backend, 13)).toMatchObject({ interval: [0, 100, 1], hourly: [100, 1], daily: [100, 1] });
+  now(3);
+  expect(await ran(backend, 16)).toMatchObject({ interval: [0, 100, 1, 3], hourly: [100, 1, 3] });
+  await backend.end();
+});
+
+test("crons run at their times, once for what was missed, and go on after a restart", async () => {
+  const { now, start } = underAClock();
   now(0);
   let backend = await start();
   // an interval's first run is at its first deploy

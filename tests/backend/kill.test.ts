@@ -6,6 +6,7 @@ import { randomInt } from "node:crypto";
 import { expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { checkData, DataFile, ledgerBundle, spawnBackend, type Started } from "./ledger.ts";
+import { randomFrom, type Random } from "./random.ts";
 import { eventually, temporaryFolder } from "./server.ts";
 
 const ROUNDS = process.env.HEARTBEAT_TEST_LONG ? 100 : 10;
@@ -17,19 +18,6 @@ const ACCOUNTS = 5;
 /** The process is killed so long after it began to start (at times), or to answer, ms. */
 const KILL_STARTING_MS = 250;
 const KILL_SERVING_MS = 350;
-
-/** mulberry32: the same seed, the same rounds. */
-function randomFrom(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
-
-type Random = (below: number) => number;
 
 /** A transfer under a key of its own; every second one schedules its settlement, every third one a notice. */
 function transfer(key: string, random: Random): object {

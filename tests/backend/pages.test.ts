@@ -210,3 +210,62 @@ describe("a subscription runs again only for what it has read:", () => {
     expect(seen.slice(2)).toEqual([26, [10, 11]]);
   });
 });
+
+describe("a cursor that its caller has written", () => {
+  /** Makes a cursor begin, or end, elsewhere. */
+  function forged(cursor: string, change: (position: { key: Buffer; seq: unknown }) => object): string {
+    const { query, key, seq } = JSON.parse(Buffer.from(cursor, "base64url").toString()) as Record<
+      string,
+      string
+    >;
+    const { key: moved, ...rest } = change({ key: Buffer.from(key ?? "", "base64url"), seq }) as {
+      key: unknown;
+    };
+    const written = moved instanceof Buffer ? moved.toString("base64url") : moved;
+    return Buffer.from(JSON.stringify({ query, key: written, seq, ...rest })).toString("base64url");
+  }
+  const ask = async (asked: Asked): Promise<string> => {
+    const { value, errorMessage } = await backend.call("query", "rows:page", asked);
+    return errorMessage ?? JSON.stringify((value as Page).page);
+  };
+
+  test.each([false, true])("does not open another's rows, descending: %s", async (descending) => {
+    // lists are named in their order: the neighbours lie on both sides of the middle one
+    const [, list] = [await makeList([1, 2]), await makeList([1, 2, 3]), await makeList([1, 2])] as [
+      string,
+      string,
+      string,
+    ];
+    const { value } = await backend.call("query", "rows:page", {
+      list,
+      cursor: null,
+      numItems: 1,
+      descending,
+    });
+    const { continueCursor } = value as Page;
+    expect(await ask({ list, cursor: continueCursor, numItems: 9, descending })).toBe(
+      descending ? "[2,1]" : "[2,3]",
+    );
+    const outside = [Buffer.alloc(0), Buffer.from([0]), Buffer.from([0xff, 0xff])];
+    for (const key of outside) {
+      const cursor = forged(continueCursor, () => ({ key }));
+      expect(await ask({ list, cursor, numItems: 9, descending })).toContain("InvalidCursor");
+      expect(await ask({ list, cursor: null, endCursor: cursor, numItems: 9, descending })).toContain(
+        "InvalidCursor",
+      );
+    }
+  });
+
+  test.each<[string, object]>([
+    ["no key", { key: null }],
+    ["a key that is no text", { key: 5 }],
+    ["a key of another kind", { key: { length: 1 } }],
+    ["a number that is none", { key: Buffer.from([0x38]), seq: "1" }],
+    ["a number past all", { key: Buffer.from([0x38]), seq: 1e300 }],
+  ])("with %s is none", async (_name, change) => {
+    const list = await makeList([1, 2]);
+    const { value } = await backend.call("query", "rows:page", { list, cursor: null, numItems: 1 });
+    const cursor = forged((value as Page).continueCursor, () => change);
+    expect(await ask({ list, cursor, numItems: 9 })).toContain("Uncaught Error: InvalidCursor");
+  });
+});

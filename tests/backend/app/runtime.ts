@@ -214,3 +214,11 @@ export const slowAction = action({
     return "done";
   },
 });
+
+/** Throws what no text can be made of. */
+export const throwNothing = action({
+  args: {},
+  handler: async () => {
+    throw Object.create(null);
+  },
+});
