@@ -337,9 +337,7 @@ def test_sending_imports_nothing_it_does_not_need(user: Cli) -> None:
         )
     loaded = set(done.stdout.split())
     assert "convex" in loaded and "pydantic" in loaded
-    assert loaded.isdisjoint(
-        {"rich", "httpx", "tomllib", "heartbeat_cli.dashboard", "heartbeat_cli.engine"}
-    )
+    assert loaded.isdisjoint({"rich", "httpx", "tomllib", "heartbeat_cli.dashboard", "heartbeat_cli.engine"})
 
 
 def test_standard_input_that_does_not_end_holds_no_heartbeat_back(user: Cli) -> None:
