@@ -11,6 +11,7 @@ import {
   allowance,
   control,
   countedBy,
+  failures,
   health,
   lastError,
   lastRun,
@@ -26,7 +27,7 @@ export const heartbeatTables = {
   /**
    * History: one immutable row per heartbeat.
    * Written by recordHeartbeat and, many at once, recordHeartbeats. Read by both (is it there already, the other half of a run),
-   * getAgentHistory and getAgent (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
+   * getAgentHistory, getAgentRuns and getAgent (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
    */
   agentHeartbeats: defineTable({
     heartbeatId: v.string(),
@@ -47,13 +48,17 @@ export const heartbeatTables = {
     host: v.optional(v.string()),
     clientVersion: v.optional(v.string()),
     run: v.optional(storedRun),
+    /** when its run began: on a start, and on a finish that came before its start; what lists each run once */
+    runAt: v.optional(v.number()),
   })
     // recordHeartbeat, recordHeartbeats: recorded exactly once
     .index("by_heartbeatId", ["heartbeatId"])
     // getAgentHistory: newest liveness instant first; getAgent: what was delivered late into a silence
     .index("by_agent_and_livenessAt", ["agent", "livenessAt"])
-    // recordHeartbeat, recordHeartbeats: the start of a finish, the finish of a start
-    .index("by_run", ["agent", "run.runId", "run.phase"]),
+    // recordHeartbeat, recordHeartbeats, getAgentRuns: the start of a finish, the finish of a start
+    .index("by_run", ["agent", "run.runId", "run.phase"])
+    // getAgentRuns: the run that began last first
+    .index("by_agent_and_runAt", ["agent", "runAt"]),
 
   /**
    * One row per watched agent: its schedule, what the operator wants, what was heard last, and what the backend concludes.
@@ -69,6 +74,8 @@ export const heartbeatTables = {
     /** the grace was computed from the schedule, nobody stated it */
     graceComputed: v.boolean(),
     misses: v.number(),
+    /** absent in rows of functions that did not know it: one */
+    failAfter: v.optional(v.number()),
     maxRunMs: v.optional(v.number()),
     actWithinMs: v.optional(v.number()),
     purpose: v.optional(v.string()),
@@ -98,6 +105,8 @@ export const heartbeatTables = {
     lastRun: v.optional(lastRun),
     /** the latest heartbeat that is not a start: health follows it */
     lastReport: v.optional(v.object({ at: v.number(), heartbeatId: v.string(), failing: v.boolean() })),
+    /** reports in a row that said error; absent before the first report */
+    failures: v.optional(failures),
 
     lastHeartbeatId: v.optional(v.string()),
     lastHeartbeatAt: v.optional(v.number()),
@@ -135,7 +144,8 @@ export const heartbeatTables = {
     .index("by_source_and_agent", ["source", "agent"]),
 
   /**
-   * Changes of stored health. Written by recordHeartbeat(s), setAgentControl and the sweep. Read by getAgent.
+   * Changes of stored health. Written by recordHeartbeat(s), setAgentControl, the sweep and, where it changes how many errors make an agent
+   * failing, applySchedule. Read by getAgent.
    * Pruned daily after 365 days.
    */
   agentFlips: defineTable({

@@ -107,3 +107,35 @@ export const history = v.object({
   continueCursor: v.string(),
 });
 export type History = Infer<typeof history>;
+
+/**
+ * A run as far as its start, its finish or both were heard of. Without `finishedAt` and not open it is lost: nobody told how it ended. What its
+ * agent said is from its finish, or until then from its start.
+ */
+const agentRun = v.object({
+  runId: v.string(),
+  startedAt: optionalNumber,
+  finishedAt: optionalNumber,
+  durationMs: optionalNumber,
+  exitCode: optionalNumber,
+  status: v.optional(status),
+  result: v.optional(result),
+  summary: optionalString,
+  error: optionalString,
+  output: optionalString,
+  outputCut: v.optional(v.boolean()),
+  open: v.boolean(),
+  overrunning: v.boolean(), // noticed to be past its deadline
+  deadlineAt: optionalNumber, // of an open run
+  host: optionalString,
+  deliveredLateMs: optionalNumber,
+});
+export type AgentRun = Infer<typeof agentRun>;
+
+/** A page of runs, the one that began last first; it may hold fewer than were asked for, also where it is not the last. */
+export const agentRuns = v.object({
+  runs: v.array(agentRun),
+  isDone: v.boolean(),
+  continueCursor: v.string(),
+});
+export type AgentRuns = Infer<typeof agentRuns>;

@@ -5,16 +5,18 @@ import { requireRow, type Row, type RowChanges, store, type StoredFlip } from ".
 import { takeOne } from "./allowance";
 import * as check from "./checks";
 import type { HeartbeatArgs, Recorded } from "./heartbeatValidators";
-import { type Heard, hear, isDegraded, otherHalfOf } from "./liveness";
+import { endsOf, firstOfPhase } from "./history";
+import { type Heard, hear, isDegraded } from "./liveness";
 import { gapNote, isHeld, monitorAt } from "./monitor";
 import { invalid, refusal, slowDown } from "./refusal";
+import { otherHalfOf } from "./runs";
 import { shown } from "./shown";
 import { taskCounter } from "./tasks";
 
 type Stored = Omit<Doc<"agentHeartbeats">, "_id" | "_creationTime">;
 type Run = NonNullable<Stored["run"]>;
 type Counted = "openTasks" | "staleTasks" | "countsCapped" | "countedBy";
-type Checked = Omit<Stored, "receivedAt" | "livenessAt" | Counted> & {
+type Checked = Omit<Stored, "receivedAt" | "livenessAt" | "runAt" | Counted> & {
   openTasks?: number;
   staleTasks?: number;
 };
@@ -65,6 +67,7 @@ export async function judge(ctx: QueryCtx, args: HeartbeatArgs, now: number, cou
     ...(await countsOf(checked, count)),
   };
   const heard = await heardOf(ctx, row, heartbeat);
+  heartbeat.runAt = runAtOf(row, heard);
   let move = hear(row, heard, now, false);
   let note: string | undefined;
   if (move.flip?.to === "degraded") {
@@ -97,15 +100,6 @@ function livenessAtOf(
   return Math.max(0, receivedAt - ageMs);
 }
 
-/** An instant that the sender stated beside `sentAt`, on our clock; never after the heartbeat itself. */
-function onOurClock(
-  heartbeat: { sentAt: number; livenessAt: number },
-  at: number | undefined,
-): number | undefined {
-  if (at === undefined) return undefined;
-  return Math.max(0, heartbeat.livenessAt - Math.max(0, heartbeat.sentAt - at));
-}
-
 async function countsOf(checked: Checked, count: Count): Promise<Pick<Stored, Counted>> {
   const { openTasks, staleTasks } = checked;
   if (openTasks !== undefined && staleTasks !== undefined) {
@@ -124,22 +118,23 @@ async function heardOf(ctx: QueryCtx, row: Row, heartbeat: Stored): Promise<Hear
   const { heartbeatId, livenessAt, status, result, run } = heartbeat;
   const heard: Heard = { heartbeatId, livenessAt, failing: status === "error" || result === "error" };
   if (run === undefined) return heard;
-  heard.run = {
-    ...run,
-    startedAt: onOurClock(heartbeat, run.startedAt),
-    finishedAt: onOurClock(heartbeat, run.finishedAt),
-  };
-  const phase = otherHalfOf(row, run);
-  if (phase === undefined) return heard;
-  const other = await ctx.db
-    .query("agentHeartbeats")
-    .withIndex("by_run", (q) => q.eq("agent", row.agent).eq("run.runId", run.runId).eq("run.phase", phase))
-    .first();
+  const { runId, phase, durationMs, exitCode } = run;
+  heard.run = { runId, phase, durationMs, exitCode, status, ...endsOf(heartbeat) };
+  const otherPhase = otherHalfOf(row, run);
+  if (otherPhase === undefined) return heard;
+  const other = await firstOfPhase(ctx, row.agent, runId, otherPhase);
   if (other !== null) {
-    const startedAt = onOurClock(other, other.run?.startedAt) ?? other.livenessAt;
-    heard.run.otherHalf = { livenessAt: other.livenessAt, startedAt };
+    heard.run.otherHalf = { livenessAt: other.livenessAt, startedAt: endsOf(other).startedAt };
   }
   return heard;
+}
+
+/** What lists the run of a heartbeat: its start, or its finish as long as the start is not known. */
+function runAtOf(row: Row, { livenessAt, run }: Heard): number | undefined {
+  if (run === undefined) return undefined;
+  const listed =
+    run.phase === "finish" && (run.otherHalf !== undefined || otherHalfOf(row, run) === undefined);
+  return listed ? undefined : (run.startedAt ?? livenessAt);
 }
 
 function answer(

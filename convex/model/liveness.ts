@@ -1,5 +1,5 @@
 /**
- * Who is alive: facts and an instant in, state out. Pure; imports only the rules of schedules. The clock is
+ * Who is alive: facts and an instant in, state out. Pure; imports only the rules of schedules, runs and failures. The clock is
  * always an argument.
  *
  * Stored health is one of four; control decides whether it may move at all.
@@ -9,40 +9,36 @@
  * | -                | applySchedule  | new              | an agent is registered                                                        |
  * | new, ok, failing | sweep          | degraded         | now >= degradeAt: "never reported", "2 expected runs missed", "overrunning"   |
  * | new, ok, failing | report         | degraded         | it is so old that now >= the degradeAt it leads to; not while the sweep holds |
- * | new, ok, failing | report         | ok, failing      | by what the newest report says: "first report", "recovered", "reported error" |
+ * | new, ok, failing | report         | ok, failing      | by the errors in a row: "first report", "recovered", "reported error"         |
+ * | ok, failing      | older report   | ok, failing      | it lengthens or breaks that row: "reported error 3 times in a row"            |
  * | degraded         | report         | ok, failing      | now < the degradeAt it leads to: "reported again", "reported error"           |
  * | any              | start          | the same         | a start answers an expected instant and opens a run, no more                  |
+ * | ok, failing      | applySchedule  | ok, failing      | another failAfter judges the same errors: "fails after 3 errors now"          |
  * | any              | applySchedule  | the same         | a new schedule counts silence anew, and ends nothing                          |
  * | any              | pause, retire  | the same, frozen | no deadlines; reports are recorded and move nothing                           |
- * | any              | resume         | new, ok, failing | by the newest report, or none: "resumed"; silence is counted from now         |
+ * | any              | resume         | new, ok, failing | by the errors in a row, which a pause does not break: "resumed"; silence is   |
+ * |                  |                |                  | counted from now                                                              |
  *
- * A report is a heartbeat that is not a start: a plain one or a finish. `late` is not stored: whoever has a clock sees it from dueAt.
- * Only heartbeats newer than what is known move health; but whatever the order of arrival, an expected instant once answered stays
- * answered and liveness never moves backward.
+ * A report is a heartbeat that is not a start: a plain one or a finish. It is failing from `failAfter` errors in a row on; with fewer it is ok.
+ * `late` is not stored: whoever has a clock sees it from firstMissAt. Only heartbeats newer than what is known end or cause degraded; but
+ * whatever the order of arrival, an expected instant once answered stays answered and liveness never moves backward.
  */
-import { dueAfterHeartbeat, firstExpectedAfter, firstOfSeries, gapAt } from "./expected";
-import type { Control, Health, LastRun, OpenRun, Phase, Schedule, Status } from "./validators";
-
-const HOUR_MS = 60 * 60_000;
+import { dueAfterHeartbeat, firstExpectedAfter, firstOfSeries } from "./expected";
+import { failAfterOf, isFailing, tallied, whyFailing } from "./failures";
+import { answeredFrom, finished, type HeardRun, type Runs, started } from "./runs";
+import type { Control, Failures, Health, OpenRun, Status } from "./validators";
 
 /** How many expected instants may pass in silence where the schedule does not say: one miss is a hiccup, two are a pattern. */
 export const DEFAULT_MISSES = 2;
-
-/** The least that a run may take before it is overrunning, where the schedule does not say. */
-const MIN_MAX_RUN_MS = HOUR_MS;
-
-/** Open runs remembered per agent; more than ten at once is a loop that loses its finishes. The oldest are forgotten. */
-export const MAX_OPEN_RUNS = 10;
 
 /** The order of display, stored: the worst first. Retired agents come last and are left out. */
 export const RANKS = { degraded: 0, failing: 1, stuck: 2, new: 3, ok: 4, paused: 5, retired: 6 } as const;
 
 /** What an `agentLiveness` row knows that decides about its health. */
-export type Liveness = {
-  schedule: Schedule;
+export type Liveness = Runs & {
   graceMs: number;
   misses: number;
-  maxRunMs?: number;
+  failAfter?: number;
   control: Control;
   controlSince: number;
   health: Health;
@@ -50,13 +46,14 @@ export type Liveness = {
   noticedAt: number;
   reason?: string;
   resetAt: number;
-  answeredFromAt?: number;
-  openRuns: OpenRun[];
-  lastRun?: LastRun;
   lastReport?: { at: number; heartbeatId: string; failing: boolean };
+  failures?: Failures;
   lastHeartbeatAt?: number;
   lastHeartbeatId?: string;
 };
+
+/** The rules that a schedule sets. */
+type Rules = Pick<Liveness, "schedule" | "graceMs" | "misses" | "failAfter" | "maxRunMs">;
 
 /** When the agent is expected, when it degrades, when the sweep has to look; epoch ms, absent where there is none. */
 export type Deadlines = { dueAt?: number; degradeAt?: number; sweepAt?: number };
@@ -79,16 +76,7 @@ export type Heard = {
   heartbeatId: string;
   livenessAt: number;
   failing: boolean;
-  run?: {
-    runId: string;
-    phase: Phase;
-    startedAt?: number;
-    finishedAt?: number;
-    durationMs?: number;
-    exitCode?: number;
-    /** what is stored of the run's other phase, where the row alone does not know it (see `otherHalfOf`) */
-    otherHalf?: { livenessAt: number; startedAt?: number };
-  };
+  run?: HeardRun;
 };
 
 /**
@@ -118,10 +106,18 @@ function countFrom(liveness: Liveness): number {
   return Math.max(liveness.resetAt, liveness.lastHeartbeatAt ?? 0);
 }
 
+/**
+ * The first expected instant that the present silence misses, or will, given the agent's due instant: what passed while a run went on is none
+ * of it, although no heartbeat answered it.
+ */
+export function firstMissOf(liveness: Liveness, dueAt: number | null): number | null {
+  return firstOfSeries(liveness.schedule, dueAt, countFrom(liveness));
+}
+
 /** When silence alone would make the agent degraded: the `misses`-th unanswered expected instant, and the grace. */
 function silentTooLongAt(liveness: Liveness): number | null {
   const { schedule, misses, graceMs } = liveness;
-  let missed = firstOfSeries(schedule, dueOf(liveness), countFrom(liveness));
+  let missed = firstMissOf(liveness, dueOf(liveness));
   for (let nth = 1; nth < misses && missed !== null; nth++) missed = firstExpectedAfter(schedule, missed);
   return missed === null ? null : missed + graceMs;
 }
@@ -132,8 +128,10 @@ function degradeAtOf(liveness: Liveness): number | null {
   return Math.min(...liveness.openRuns.map((run) => run.deadlineAt));
 }
 
+const OVERRUNNING = "overrunning";
+
 function whyDegraded(liveness: Liveness): string {
-  if (liveness.openRuns.length > 0) return "overrunning";
+  if (liveness.openRuns.length > 0) return OVERRUNNING;
   if (liveness.lastHeartbeatAt === undefined) return "never reported";
   return `${liveness.misses} expected ${liveness.misses === 1 ? "run" : "runs"} missed`;
 }
@@ -160,6 +158,12 @@ export function rankOf(liveness: { control: Control; health: Health; status?: St
 /** The flag that pages act on: an operator who paused or retired an agent does not want to hear of it. */
 export function isDegraded(liveness: { control: Control; health: Health }): boolean {
   return liveness.control === "active" && liveness.health === "degraded";
+}
+
+/** The open run is known to be past its deadline: what was noticed of it, not what a clock would say by now. */
+export function isOverrunning(row: Liveness & Deadlines, { deadlineAt }: OpenRun): boolean {
+  if (!isDegraded(row) || row.reason !== OVERRUNNING) return false;
+  return deadlineAt <= Math.max(row.noticedAt, row.degradeAt ?? 0);
 }
 
 // --- moves ---
@@ -189,10 +193,7 @@ function settle(
 }
 
 /** The facts of an agent that is registered at `now`. */
-export function registered(
-  rules: Pick<Liveness, "schedule" | "graceMs" | "misses" | "maxRunMs">,
-  now: number,
-): Liveness & Deadlines {
+export function registered(rules: Rules, now: number): Liveness & Deadlines {
   const liveness: Liveness = {
     ...rules,
     control: "active",
@@ -206,27 +207,37 @@ export function registered(
   return { ...liveness, ...deadlinesOf(liveness) };
 }
 
-/** The same agent under other rules. Only a change of the schedule itself counts silence anew. */
-export function rescheduled(
-  liveness: Liveness,
-  rules: Pick<Liveness, "schedule" | "graceMs" | "misses" | "maxRunMs">,
-  scheduleChanged: boolean,
-  now: number,
-): Move {
-  return settle(liveness, scheduleChanged ? { ...rules, resetAt: now } : rules);
+/**
+ * The same agent under other rules. Only a change of the schedule itself counts silence anew. Who says that one error is not worth a call, or
+ * that it is, wants to see it so now and not after the next report.
+ */
+export function rescheduled(liveness: Liveness, rules: Rules, scheduleChanged: boolean, now: number): Move {
+  const changes: Partial<Liveness> = scheduleChanged ? { ...rules, resetAt: now } : rules;
+  if (liveness.control !== "active" || !isReported(liveness.health)) return settle(liveness, changes);
+  const failAfter = failAfterOf(rules);
+  return settle(liveness, changes, {
+    to: reportedHealth({ ...liveness, ...changes }),
+    reason: `fails after ${failAfter} ${failAfter === 1 ? "error" : "errors"} now`,
+    becameAt: now,
+    now,
+  });
 }
 
-/** Which phase of the run must be looked up in history before `hear` can judge; undefined when the row itself knows. */
-export function otherHalfOf(liveness: Liveness, run: { runId: string; phase: Phase }): Phase | undefined {
-  if (run.phase === "start") return liveness.lastRun?.runId === run.runId ? undefined : "finish";
-  return liveness.openRuns.some((open) => open.runId === run.runId) ? undefined : "start";
+/** Health that follows from what reports said, and nothing else. */
+function isReported(health: Health): boolean {
+  return health === "ok" || health === "failing";
+}
+
+function reportedHealth(liveness: Liveness): Health {
+  return isFailing(liveness) ? "failing" : "ok";
 }
 
 /**
  * A heartbeat arrived at `now`. `held`: the monitor was away itself, nobody is flipped to degraded.
  *
- * The same heartbeats in another order lead to the same liveness, open runs and newest report, and to the same answered instants, but for
- * a finish that is heard before its start and does not say when that was: it answers from its own instant, and what is answered stays so.
+ * The same heartbeats in another order lead to the same liveness, open runs, newest report and errors in a row, and to the same answered
+ * instants, but for a finish that is heard before its start and says neither when that was nor how long ago: it answers from its own
+ * instant, and what is answered stays so.
  */
 export function hear(liveness: Liveness, heard: Heard, now: number, held: boolean): Move {
   const { livenessAt, heartbeatId, run } = heard;
@@ -236,14 +247,28 @@ export function hear(liveness: Liveness, heard: Heard, now: number, held: boolea
     : {};
   if (run?.phase === "start") return settle(liveness, { ...alive, ...started(liveness, livenessAt, run) });
 
-  const reported: Partial<Liveness> = { ...alive, ...finished(liveness, livenessAt, run) };
-  if (!isNewer(heard, liveness.lastReport?.at, liveness.lastReport?.heartbeatId)) {
+  const report = { at: livenessAt, heartbeatId, failing: heard.failing };
+  const known = liveness.lastReport;
+  const lastReport = isNewer(heard, known?.at, known?.heartbeatId) ? report : (known ?? report);
+  const reported: Partial<Liveness> = {
+    ...alive,
+    ...finished(liveness, livenessAt, run),
+    failures: tallied(liveness.failures, livenessAt, heard.failing),
+    lastReport,
+  };
+  const changed: Liveness = { ...liveness, ...reported };
+  const newestReport = lastReport === report;
+  if (liveness.control !== "active" || !(newestReport || isReported(liveness.health))) {
     return settle(liveness, reported);
   }
-  reported.lastReport = { at: livenessAt, heartbeatId, failing: heard.failing };
-  if (liveness.control !== "active") return settle(liveness, reported);
-
-  const changed: Liveness = { ...liveness, ...reported };
+  const failing = isFailing(changed);
+  const said = {
+    to: reportedHealth(changed),
+    reason: failing ? whyFailing(changed) : OK_REASONS[liveness.health],
+    becameAt: failing ? lastReport.at : livenessAt,
+    now,
+  };
+  if (!newestReport) return settle(liveness, reported, said);
   const degradeAt = degradeAtOf(changed);
   const overdue = degradeAt !== null && now >= degradeAt;
   if (liveness.health === "degraded") {
@@ -258,12 +283,7 @@ export function hear(liveness: Liveness, heard: Heard, now: number, held: boolea
       now,
     });
   }
-  return settle(liveness, reported, {
-    to: heard.failing ? "failing" : "ok",
-    reason: heard.failing ? "reported error" : OK_REASONS[liveness.health],
-    becameAt: livenessAt,
-    now,
-  });
+  return settle(liveness, reported, said);
 }
 
 /** Without what was heard after it, the report would leave the agent degraded: a start since then must not make it count as life. */
@@ -290,55 +310,6 @@ export function isNewer(
   return heard.livenessAt === at && heard.heartbeatId > heartbeatId;
 }
 
-/** The instant that a report answers from: a finish from when its run started, as well as that is known. */
-function answeredFrom(liveness: Liveness, livenessAt: number, run: Heard["run"]): number {
-  if (run === undefined) return livenessAt;
-  const open = liveness.openRuns.find((one) => one.runId === run.runId);
-  const from = open?.answeredFromAt ?? run.otherHalf?.livenessAt ?? run.startedAt ?? livenessAt;
-  return Math.min(from, livenessAt);
-}
-
-/** What a start changes: the expected instant is answered, and the run is open unless it is known to be over. */
-function started(liveness: Liveness, livenessAt: number, run: NonNullable<Heard["run"]>): Partial<Liveness> {
-  const { runId } = run;
-  const startedAt = run.startedAt ?? livenessAt;
-  const answeredFromAt = Math.max(liveness.answeredFromAt ?? 0, livenessAt);
-  if (liveness.lastRun?.runId === runId) {
-    return { answeredFromAt, lastRun: { ...liveness.lastRun, startedAt } };
-  }
-  const deadlineAt = startedAt + (liveness.maxRunMs ?? defaultMaxRunMs(liveness.schedule, livenessAt));
-  const over = run.otherHalf !== undefined || deadlineAt <= (liveness.lastReport?.at ?? 0);
-  if (over || liveness.openRuns.some((open) => open.runId === runId)) return { answeredFromAt };
-  const openRuns = [...liveness.openRuns, { runId, startedAt, answeredFromAt: livenessAt, deadlineAt }]
-    .sort((a, b) => a.startedAt - b.startedAt || (a.runId < b.runId ? -1 : 1))
-    .slice(-MAX_OPEN_RUNS);
-  return { answeredFromAt, openRuns };
-}
-
-/** What a report changes besides health: its own run ends, and with it those that should have ended before it. */
-function finished(liveness: Liveness, livenessAt: number, run: Heard["run"]): Partial<Liveness> {
-  const answered = answeredFrom(liveness, livenessAt, run);
-  const changes: Partial<Liveness> = {
-    answeredFromAt: Math.max(liveness.answeredFromAt ?? 0, answered),
-    openRuns: liveness.openRuns.filter((open) => open.runId !== run?.runId && open.deadlineAt > livenessAt),
-  };
-  if (run === undefined) return changes;
-  const finishedAt = run.finishedAt ?? livenessAt;
-  if (finishedAt < (liveness.lastRun?.finishedAt ?? 0)) return changes;
-  const open = liveness.openRuns.find((one) => one.runId === run.runId);
-  const startedAt = open?.startedAt ?? run.otherHalf?.startedAt ?? run.startedAt;
-  const durationMs = run.durationMs ?? (startedAt === undefined ? undefined : finishedAt - startedAt);
-  return {
-    ...changes,
-    lastRun: { runId: run.runId, startedAt, finishedAt, durationMs, exitCode: run.exitCode },
-  };
-}
-
-/** A run may take as long as the gap it fills, an hour at least. */
-function defaultMaxRunMs(schedule: Schedule, startedAt: number): number {
-  return Math.max(MIN_MAX_RUN_MS, gapAt(schedule, startedAt));
-}
-
 /** The sweep looked at the row at `now`: degraded if its deadline, reckoned anew, has passed. */
 export function sweep(liveness: Liveness, now: number): Move {
   const degradeAt = liveness.control === "active" ? degradeAtOf(liveness) : null;
@@ -351,7 +322,7 @@ export function setControl(liveness: Liveness, control: Control, now: number): M
   const changes: Partial<Liveness> = { control, controlSince: now };
   if (control !== "active" || liveness.control === "active") return settle(liveness, changes);
   const { lastReport, health } = liveness;
-  const to = lastReport === undefined ? "new" : lastReport.failing ? "failing" : "ok";
+  const to = lastReport === undefined ? "new" : reportedHealth(liveness);
   const reason = "resumed";
   changes.resetAt = now;
   changes.openRuns = liveness.openRuns.filter((run) => run.deadlineAt > now);

@@ -4,7 +4,10 @@ import type { MonitorStatus } from "./validators";
 
 const MINUTE_MS = 60_000;
 
-/** Counted up when functions or their arguments gain something a CLI must know of: 2 has recordHeartbeats, getToken and `slow_down`. */
+/**
+ * Counted up when functions or their arguments gain something a CLI must know of: 2 has recordHeartbeats, getToken, getAgentRuns, `failAfter` and
+ * `slow_down`.
+ */
 const CONTRACT_VERSION = 2;
 
 /** How often crons.ts starts the sweep; an answer says so, so that a dashboard can tell when it is late. */

@@ -6,15 +6,15 @@ import { invalid } from "./refusal";
 /** A page ends early after this much was read (bytes), so that 1,000 rows of the longest texts stay under Convex's 16 MiB. */
 const MAX_PAGE_BYTES = 8 * 1024 * 1024;
 
-/** The page that a request asks for. */
+/** The page that a request asks for; `bytes` where what is read beside it needs room. */
 export function pageSize(
   request: { cursor?: string | null; limit?: number },
-  limits: { default: number; max: number },
+  limits: { default: number; max: number; bytes?: number },
 ): PaginationOptions {
   return {
     cursor: request.cursor ?? null,
     numItems: wholeNumber(request.limit ?? limits.default, "limit", 1, limits.max),
-    maximumBytesRead: MAX_PAGE_BYTES,
+    maximumBytesRead: limits.bytes ?? MAX_PAGE_BYTES,
   };
 }
 

@@ -16,6 +16,7 @@ import {
 } from "./checks";
 import { CronError, isTimeZone, nextFire, parseCron } from "./cron";
 import { defaultGraceMs } from "./expected";
+import { failAfterOf, MAX_FAILURES } from "./failures";
 import { DEFAULT_MISSES, dueOf, rankOf, registered, rescheduled } from "./liveness";
 import { invalid, Refusal } from "./refusal";
 import type {
@@ -37,7 +38,7 @@ const MAX_LISTED = 5_000;
 type Registered = Pick<
   Row,
   "source" | "schedule" | "misses" | "maxRunMs" | "actWithinMs" | "purpose" | "plannedStatus" | "plannedHost"
-> & { graceMs?: number };
+> & { graceMs?: number; failAfter: number };
 
 type Planned = { agent: string; wanted: Registered };
 
@@ -90,7 +91,7 @@ async function applyOne(
   const graceMs = keepsGrace ? row.graceMs : (stated ?? defaultGraceMs(wanted.schedule, now));
   const move = rescheduled(row, { ...plain, graceMs }, scheduleChanged, now);
   const changes: RowChanges = { ...plain, ...move.changes, graceComputed: stated === undefined };
-  if (write && (fields.length > 0 || linked !== row.linked)) await store(ctx, row, changes);
+  if (write && (fields.length > 0 || linked !== row.linked)) await store(ctx, row, changes, move.flip);
   return {
     agent,
     change: fields.length > 0 ? "changed" : "unchanged",
@@ -113,13 +114,18 @@ async function insertRow(
 
 /** Which of what the schedule states differs from the row, by the names that the arguments have. */
 function changedFields(row: Row, wanted: Registered): string[] {
-  const stated = { ...row, graceMs: row.graceComputed ? undefined : row.graceMs };
+  const stated = {
+    ...row,
+    graceMs: row.graceComputed ? undefined : row.graceMs,
+    failAfter: failAfterOf(row),
+  };
   const names: [keyof Registered, string][] = [
     ["source", "source"],
     ["purpose", "purpose"],
     ["plannedStatus", "status"],
     ["graceMs", "graceMs"],
     ["misses", "misses"],
+    ["failAfter", "failAfter"],
     ["maxRunMs", "maxRunMs"],
     ["actWithinMs", "actWithinMs"],
     ["plannedHost", "host"],
@@ -171,12 +177,15 @@ function checkAgent(checker: Checker, args: ScheduledAgent, source: string, now:
   }
   const misses = args.misses ?? DEFAULT_MISSES;
   checker.try(() => wholeNumber(misses, "misses", 1, MAX_MISSES));
+  const failAfter = failAfterOf(args);
+  checker.try(() => wholeNumber(failAfter, "failAfter", 1, MAX_FAILURES));
   const planned = checker.try(() => (args.status === undefined ? undefined : statusWord(args.status)));
   return {
     source,
     schedule: args.schedule,
     graceMs: args.graceMs,
     misses,
+    failAfter,
     maxRunMs: args.maxRunMs,
     actWithinMs: args.actWithinMs,
     purpose: args.purpose,

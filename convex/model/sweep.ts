@@ -32,7 +32,9 @@ export async function sweepBatch(ctx: MutationCtx): Promise<null> {
     try {
       await ctx.runMutation(internal.maintenance.sweepRow, { row: _id });
     } catch (error) {
-      const message = String(error instanceof Error ? error.message : error).slice(0, MAX_ERROR_CHARS);
+      const said = String(error instanceof Error ? error.message : error);
+      // half a character would not be stored
+      const message = said.slice(0, MAX_ERROR_CHARS).toWellFormed();
       await ctx.db.patch("agentLiveness", _id, { sweepAt: now + RETRY_MS, sweepError: { message, at: now } });
     }
   }

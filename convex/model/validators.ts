@@ -70,8 +70,13 @@ export const lastRun = v.object({
   finishedAt: optionalNumber,
   durationMs: optionalNumber,
   exitCode: optionalNumber,
+  status: v.optional(status),
 });
 export type LastRun = Infer<typeof lastRun>;
+
+/** The newest good report, and the reports since then that said error, oldest first; see failures.ts. */
+export const failures = v.object({ goodAt: optionalNumber, at: v.array(v.number()) });
+export type Failures = Infer<typeof failures>;
 
 export const lastError = v.object({ message: v.string(), at: v.number() });
 /** A host and its newest sign of life. */
@@ -126,6 +131,7 @@ const scheduledAgent = v.object({
   status: optionalString,
   graceMs: optionalNumber,
   misses: optionalNumber,
+  failAfter: optionalNumber,
   maxRunMs: optionalNumber,
   actWithinMs: optionalNumber,
   host: optionalString,
@@ -183,6 +189,7 @@ const agentRow = v.object({
   scheduleText: v.string(),
   graceMs: v.number(),
   misses: v.number(),
+  failAfter: v.number(),
   maxRunMs: optionalNumber,
   actWithinMs: optionalNumber,
   plannedStatus: v.optional(status),
@@ -206,6 +213,8 @@ const agentRow = v.object({
   lastActedAt: optionalNumber,
   runsSinceActed: v.number(),
   lastError: v.optional(lastError),
+  /** reports in a row that said error, up to the newest; past a hundred it stays a hundred */
+  consecutiveFailures: v.number(),
   openTasks: optionalNumber,
   staleTasks: optionalNumber,
   countedAt: optionalNumber,
@@ -213,8 +222,13 @@ const agentRow = v.object({
   hosts: v.array(reportingHost),
   clientVersion: optionalString,
   dueAt: optionalNumber,
+  /** the first expected instant that the silence misses, or will: `dueAt`, or where that passed during a run, the first after it */
+  firstMissAt: optionalNumber,
   degradeAt: optionalNumber,
+  /** the start of the oldest open run */
   runningSince: optionalNumber,
+  /** oldest first; after its deadline a run is overrunning */
+  openRuns: v.array(openRun.omit("answeredFromAt")),
   lastRun: v.optional(lastRun),
   sweepError: v.optional(lastError),
 });

@@ -3,9 +3,12 @@ import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { requireRow, type Row } from "./agents";
 import { instant, spoken } from "./checks";
+import { consecutiveFailures, failAfterOf } from "./failures";
 import type { History, PastHeartbeat } from "./heartbeatValidators";
-import { expectedAfter, isDegraded, RANKS } from "./liveness";
+import { deliveredLateMs } from "./history";
+import { expectedAfter, firstMissOf, isDegraded, RANKS } from "./liveness";
 import { paged, pageSize } from "./pages";
+import { lasted } from "./runs";
 import type { AgentDetail, AgentRow, Dashboard, Schedule, ShownFlip } from "./validators";
 
 /** Rows in one answer, by default and at most: a fleet of this size comes in one call. */
@@ -15,9 +18,6 @@ const HISTORY_PAGE = { default: 50, max: 200 };
 /** Enough to see the pattern of a schedule, and of an agent's troubles. */
 const EXPECTED_SHOWN = 5;
 const FLIPS_SHOWN = 20;
-
-/** A heartbeat that took longer than this (ms) was delivered late: it was kept on its host, or its clock jumped. */
-const LATE_DELIVERY_MS = 60_000;
 
 /** Agents, worst first, without the retired; totals are those of this page. */
 export async function agentDashboard(
@@ -79,6 +79,7 @@ function shownRow(row: Row): AgentRow {
     scheduleText: scheduleText(row.schedule),
     graceMs: row.graceMs,
     misses: row.misses,
+    failAfter: failAfterOf(row),
     maxRunMs: row.maxRunMs,
     actWithinMs: row.actWithinMs,
     plannedStatus: row.plannedStatus,
@@ -102,6 +103,7 @@ function shownRow(row: Row): AgentRow {
     lastActedAt: row.lastActedAt,
     runsSinceActed: row.runsSinceActed,
     lastError: row.lastError,
+    consecutiveFailures: consecutiveFailures(row),
     openTasks: row.openTasks,
     staleTasks: row.staleTasks,
     countedAt: row.countedAt,
@@ -109,9 +111,11 @@ function shownRow(row: Row): AgentRow {
     hosts: row.hosts,
     clientVersion: row.clientVersion,
     dueAt: row.dueAt,
+    firstMissAt: row.dueAt === undefined ? undefined : (firstMissOf(row, row.dueAt) ?? undefined),
     degradeAt: row.degradeAt,
-    runningSince: row.openRuns.length > 0 ? Math.min(...row.openRuns.map((run) => run.startedAt)) : undefined,
-    lastRun: row.lastRun,
+    runningSince: row.openRuns[0]?.startedAt,
+    openRuns: row.openRuns.map(({ runId, startedAt, deadlineAt }) => ({ runId, startedAt, deadlineAt })),
+    lastRun: row.lastRun && { ...row.lastRun, durationMs: lasted(row.lastRun) },
     sweepError: row.sweepError,
   };
 }
@@ -144,13 +148,12 @@ async function shownFlip(ctx: QueryCtx, flip: Doc<"agentFlips">): Promise<ShownF
 }
 
 function pastHeartbeat(heartbeat: Doc<"agentHeartbeats">): PastHeartbeat {
-  const lateMs = heartbeat.receivedAt - heartbeat.livenessAt;
   return {
     heartbeatId: heartbeat.heartbeatId,
     sentAt: heartbeat.sentAt,
     receivedAt: heartbeat.receivedAt,
     livenessAt: heartbeat.livenessAt,
-    deliveredLateMs: lateMs > LATE_DELIVERY_MS ? lateMs : undefined,
+    deliveredLateMs: deliveredLateMs(heartbeat),
     status: heartbeat.status,
     rawStatus: heartbeat.rawStatus,
     summary: heartbeat.summary,

@@ -58,6 +58,7 @@ const TABLE: Record<
   "queries/getAgentDashboard": { body: () => ({}), letIn: READERS },
   "queries/getAgent": { body: agentAt, letIn: READERS },
   "queries/getAgentHistory": { body: (agent) => ({ agent }), letIn: READERS },
+  "queries/getAgentRuns": { body: (agent) => ({ agent }), letIn: READERS },
   "queries/listAgentTasks": { body: agentAt, letIn: READERS },
   "queries/listTokens": { body: () => ({}), letIn: READERS },
   "mutations/applySchedule": {

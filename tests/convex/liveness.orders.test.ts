@@ -1,19 +1,20 @@
 /** Whatever is heard, in whatever order: properties of the rules. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { consecutiveFailures, isFailing } from "../../convex/model/failures";
 import {
   deadlinesOf,
   dueOf,
   type Heard,
   hear,
   type Liveness,
-  MAX_OPEN_RUNS,
-  otherHalfOf,
+  rescheduled,
   setControl,
   sweep,
 } from "../../convex/model/liveness";
+import { MAX_OPEN_RUNS, otherHalfOf } from "../../convex/model/runs";
 import type { Schedule } from "../../convex/model/validators";
-import { after, agent, report, type Row, run, T } from "./rows";
+import { after, agent, report, type Row, RULES, run, T } from "./rows";
 import { cron, DAY, every, HOUR, MINUTE } from "./world";
 
 const schedules = fc.constantFrom<Schedule>(
@@ -24,6 +25,8 @@ const schedules = fc.constantFrom<Schedule>(
   cron("30 2 * * *", "Europe/Berlin"),
   cron("0 9 * * 1-5", "Asia/Tokyo"),
 );
+
+const failAfters = fc.integer({ min: 1, max: 5 });
 
 /** `lost`: the finish never comes; `told`: it says when its run started. */
 type Beat = {
@@ -86,10 +89,17 @@ function replay(row: Liveness, heard: Heard[], now: number): Liveness {
   return row;
 }
 
+/** The errors in a row as one counts them who has all reports before them; null where two share an instant, which counts as one. */
+function errorsInARow(inOrder: Heard[]): number | null {
+  const reports = inOrder.filter((one) => one.run?.phase !== "start");
+  if (new Set(reports.map((one) => one.livenessAt)).size < reports.length) return null;
+  return reports.length - 1 - reports.findLastIndex((one) => !one.failing);
+}
+
 describe("whatever comes, in whatever order", () => {
   test("a replay leads where arrival in order leads", () => {
     fc.assert(
-      fc.property(schedules, beats, fc.integer(), (schedule, list, seed) => {
+      fc.property(schedules, failAfters, beats, fc.integer(), (schedule, failAfter, list, seed) => {
         const now = T + 10 * DAY;
         const heard = heardOf(list);
         const inOrder = heard.toSorted(
@@ -99,16 +109,16 @@ describe("whatever comes, in whatever order", () => {
           .map((one, nth) => ({ one, key: Math.sin(seed + nth * 997) }))
           .sort((a, b) => a.key - b.key)
           .map(({ one }) => one);
-        const row = agent({ schedule });
+        const row = agent({ schedule, failAfter });
         const [a, b] = [replay(row, inOrder, now), replay(row, shuffled, now)];
-        const decisive = ({ lastHeartbeatAt, lastHeartbeatId, lastReport, health, openRuns }: Liveness) => ({
-          lastHeartbeatAt,
-          lastHeartbeatId,
-          lastReport,
-          health,
-          openRuns,
-        });
+        const decisive = (row: Liveness) => {
+          const { lastHeartbeatAt, lastHeartbeatId, lastReport, lastRun, failures, health, openRuns } = row;
+          return { lastHeartbeatAt, lastHeartbeatId, lastReport, lastRun, failures, health, openRuns };
+        };
         expect(decisive(b)).toEqual(decisive(a));
+        const errors = errorsInARow(inOrder);
+        if (errors !== null) expect(consecutiveFailures(b)).toBe(errors);
+        if (b.lastReport) expect(b.health).toBe(isFailing(b) ? "failing" : "ok");
         if (list.every((beat) => beat.run?.told ?? true)) {
           expect(b.answeredFromAt).toBe(a.answeredFromAt);
           expect(deadlinesOf(b)).toEqual(deadlinesOf(a));
@@ -135,14 +145,15 @@ describe("whatever comes, in whatever order", () => {
           "resume",
           "retire",
           "held",
+          "patience",
         ),
         nth: fc.integer({ min: 0, max: 3 }),
       }),
       { maxLength: 40 },
     );
     fc.assert(
-      fc.property(schedules, steps, (schedule, list) => {
-        let row: Row = agent({ schedule });
+      fc.property(schedules, failAfters, steps, (schedule, failAfter, list) => {
+        let row: Row = agent({ schedule, failAfter });
         let now = T;
         let becameAt = 0;
         for (const { passMs, ageMs, act, nth } of list) {
@@ -151,13 +162,20 @@ describe("whatever comes, in whatever order", () => {
           const move =
             act === "sweep"
               ? sweep(row, now)
-              : act === "pause" || act === "resume" || act === "retire"
-                ? setControl(
-                    row,
-                    ({ pause: "paused", resume: "active", retire: "retired" } as const)[act],
-                    now,
-                  )
-                : hear(row, report(now - ageMs, { failing: act === "fail", ...phase }), now, act === "held");
+              : act === "patience"
+                ? rescheduled(row, { ...RULES, schedule, failAfter: 1 + nth }, false, now)
+                : act === "pause" || act === "resume" || act === "retire"
+                  ? setControl(
+                      row,
+                      ({ pause: "paused", resume: "active", retire: "retired" } as const)[act],
+                      now,
+                    )
+                  : hear(
+                      row,
+                      report(now - ageMs, { failing: act === "fail", ...phase }),
+                      now,
+                      act === "held",
+                    );
           const next = after(row, move);
           expect(next.lastHeartbeatAt ?? 0).toBeGreaterThanOrEqual(row.lastHeartbeatAt ?? 0);
           expect(next.answeredFromAt ?? 0).toBeGreaterThanOrEqual(row.answeredFromAt ?? 0);
@@ -170,6 +188,9 @@ describe("whatever comes, in whatever order", () => {
             expect(next).not.toHaveProperty("sweepAt");
           else expect(next.sweepAt).toBeGreaterThan(0);
           if (row.control !== "active" && act !== "resume") expect(next.health).toBe(row.health);
+          if (next.control === "active" && (next.health === "ok" || next.health === "failing")) {
+            expect(next.health).toBe(isFailing(next) ? "failing" : "ok");
+          }
           if (act === "start") expect(next.health).toBe(row.health);
           if (act === "held") expect(move.flip?.to).not.toBe("degraded");
           if (move.flip) {

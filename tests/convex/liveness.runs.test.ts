@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { hear, type Liveness, MAX_OPEN_RUNS, otherHalfOf, sweep } from "../../convex/model/liveness";
+import { hear, isOverrunning, type Liveness, sweep } from "../../convex/model/liveness";
+import { lasted, MAX_OPEN_RUNS, otherHalfOf } from "../../convex/model/runs";
 import { after, agent, GRACE, heardNow, report, run, T } from "./rows";
 import { cron, DAY, every, HOUR, MINUTE, runId, SECOND } from "./world";
 
@@ -48,8 +49,8 @@ describe("runs", () => {
     expect(row.lastRun).toMatchObject({
       startedAt: T + 10 * MINUTE,
       finishedAt: T + 90 * MINUTE,
-      durationMs: 80 * MINUTE,
     });
+    expect(lasted(row.lastRun!)).toBe(80 * MINUTE);
   });
 
   test("a finish that says not when its run started, heard before its start, answers from its own instant for good", () => {
@@ -102,6 +103,31 @@ describe("runs", () => {
   test("the last run is the one that finished last, whichever is heard of last", () => {
     const row = heardNow(agent(), report(T + HOUR, run("finish", 2)), report(T + MINUTE, run("finish", 1)));
     expect(row.lastRun).toMatchObject({ runId: runId(2), finishedAt: T + HOUR });
+  });
+
+  test("of two runs that finished at one instant the last is the same, whichever is heard of last", () => {
+    const [one, two] = [report(T + HOUR, run("finish", 1)), report(T + HOUR, run("finish", 2))];
+    for (const row of [heardNow(agent(), one, two), heardNow(agent(), two, one)]) {
+      expect(row.lastRun?.runId).toBe(runId(2));
+    }
+  });
+
+  test("overrunning are all runs whose deadline had passed when it was noticed, and no other", () => {
+    const starts = [0, 20, 60].map((minutes, nth) => report(T + minutes * MINUTE, run("start", nth)));
+    const row = heardNow(agent({ maxRunMs: HOUR }), ...starts);
+    const over = after(row, sweep(row, T + 90 * MINUTE));
+    expect(over.openRuns.map((one) => isOverrunning(over, one))).toEqual([true, true, false]);
+    expect(row.openRuns.some((one) => isOverrunning(row, one))).toBe(false);
+  });
+
+  test("an agent that was degraded before is noticed to overrun by an old report", () => {
+    const silent = after(agent({ maxRunMs: HOUR }), sweep(agent({ maxRunMs: HOUR }), T + 5 * HOUR));
+    const open = heardNow(silent, report(T + 6 * HOUR, run("start", 1)));
+    expect(open).toMatchObject({ health: "degraded", reason: "never reported" });
+    expect(open.openRuns.map((one) => isOverrunning(open, one))).toEqual([false]);
+    const told = after(open, hear(open, report(T + 6.5 * HOUR), T + 7 * HOUR, false));
+    expect(told).toMatchObject({ health: "degraded", reason: "overrunning" });
+    expect(told.openRuns.map((one) => isOverrunning(told, one))).toEqual([true]);
   });
 
   test("of more runs than are remembered the oldest is forgotten", () => {

@@ -113,6 +113,21 @@ describe("the sweep", () => {
   });
 });
 
+test("a row of functions that did not know failAfter fails after one error, which the schedule that says nothing leaves", async () => {
+  const { world, t } = await deployment();
+  await world.register({ agent: "hint", schedule: every(HOUR) });
+  await world.send("hint", { status: "error" });
+  await t.run(async (ctx) => {
+    const { _id } = (await ctx.db.query("agentLiveness").first())!;
+    await ctx.db.patch("agentLiveness", _id, { failAfter: undefined, failures: undefined });
+  });
+  expect(await world.row("hint")).toMatchObject({ failAfter: 1, consecutiveFailures: 1, health: "failing" });
+  const again = { changes: [{ change: "unchanged", fields: [] }] };
+  expect(await world.apply([{ agent: "hint", schedule: every(HOUR) }])).toMatchObject(again);
+  world.later(MINUTE);
+  expect(await world.send("hint")).toMatchObject({ health: "ok", reason: "recovered" });
+});
+
 describe("pruning", () => {
   test("history goes after 90 days by receipt, flips and revoked tokens after a year, batch by batch", async () => {
     const { world, t, admin } = await deployment();

@@ -38,7 +38,7 @@ export function heardNow(liveness: Liveness, ...reports: Heard[]): Row {
 }
 
 export function agent(
-  rules: Partial<typeof RULES & { maxRunMs: number; schedule: Schedule }> = {},
+  rules: Partial<typeof RULES & { maxRunMs: number; failAfter: number; schedule: Schedule }> = {},
 ): Liveness {
   return registered({ ...RULES, ...rules }, T);
 }

@@ -5,9 +5,20 @@
 import { stories as access } from "./stories/access";
 import { stories as batches } from "./stories/batches";
 import type { Story } from "./stories/book";
+import { stories as failures } from "./stories/failures";
 import { stories as reports } from "./stories/reports";
+import { stories as runs } from "./stories/runs";
 import { stories as schedules } from "./stories/schedules";
 import { stories as silence } from "./stories/silence";
 import { stories as views } from "./stories/views";
 
-export const stories: Story[] = [...reports, ...batches, ...silence, ...schedules, ...views, ...access];
+export const stories: Story[] = [
+  ...reports,
+  ...failures,
+  ...runs,
+  ...batches,
+  ...silence,
+  ...schedules,
+  ...views,
+  ...access,
+];

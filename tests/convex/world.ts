@@ -1,7 +1,7 @@
 /** What a story acts in: a deployment with tokens, hosts that send, and a clock that passes. Knows the contract, not the functions' insides. */
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
-import type { BatchRecorded, History, Recorded } from "../../convex/model/heartbeatValidators";
+import type { AgentRuns, BatchRecorded, History, Recorded } from "../../convex/model/heartbeatValidators";
 import type {
   AgentDetail,
   AgentRow,
@@ -197,6 +197,10 @@ export class World {
 
   async history(agent: string, rest: Args = {}, options: Options = {}): Promise<History> {
     return await this.ask("queries/getAgentHistory", { agent, ...rest }, { as: "reader", ...options });
+  }
+
+  async runs(agent: string, rest: Args = {}, options: Options = {}): Promise<AgentRuns> {
+    return await this.ask("queries/getAgentRuns", { agent, ...rest }, { as: "reader", ...options });
   }
 
   async monitor(options: Options = {}): Promise<MonitorStatus> {

@@ -204,7 +204,10 @@ story(
     const row = await w.row("torv");
     expect(row).not.toHaveProperty("runningSince");
     const { runId: id, exitCode, durationMs } = finish;
-    expect(row.lastRun).toEqual({ runId: id, startedAt, finishedAt: w.now, durationMs, exitCode });
+    expect(row.lastRun).toEqual({
+      ...{ runId: id, startedAt, finishedAt: w.now, durationMs, exitCode },
+      status: "ok",
+    });
     expect((await w.history("torv", { limit: 1 })).heartbeats[0]?.run).toEqual(ended);
   },
 );
