@@ -33,8 +33,8 @@ export async function sweepBatch(ctx: MutationCtx): Promise<null> {
       await ctx.runMutation(internal.maintenance.sweepRow, { row: _id });
     } catch (error) {
       const said = String(error instanceof Error ? error.message : error);
-      // half a character would not be stored
-      const message = said.slice(0, MAX_ERROR_CHARS).toWellFormed();
+      // by whole characters: half of one cannot be stored
+      const message = [...said].slice(0, MAX_ERROR_CHARS).join("");
       await ctx.db.patch("agentLiveness", _id, { sweepAt: now + RETRY_MS, sweepError: { message, at: now } });
     }
   }
