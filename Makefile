@@ -34,7 +34,7 @@ node_modules/.installed: package-lock.json | .venv/.installed
 
 run: setup ## start the local backend, register the agents, send a heartbeat, show the dashboard
 	@$(LOCAL) local up
-	@$(LOCAL) apply --yes
+	@$(LOCAL) apply --agents-only --yes
 	@$(LOCAL) send hint
 	@$(LOCAL) dashboard
 	@$(LOCAL) local guide

@@ -1,4 +1,5 @@
-"""What a cold `heartbeat send` costs: wall and CPU time of fresh processes, beside two yardsticks.
+"""What a cold `heartbeat send` costs, and what `heartbeat run` adds to a command: wall and CPU time of fresh
+processes, beside yardsticks.
 
     python bench/send.py [--rounds N] [--check]
 
@@ -33,6 +34,8 @@ AGENT = "hint"
 ROUNDS = 31  # medians of fewer wander by several per cent on a busy machine
 WARM_UP_ROUNDS = 2  # the first process of each kind reads its files from disk and writes its .pyc
 LIMIT = 1.3  # times the imports, in wall and in CPU time: what is ours to spend on checks, deadline and log
+RUN_LIMIT = 1.3  # times a send, for both heartbeats of a run: its imports are paid once
+NOTHING, SEND, RUN = "true", "heartbeat send", "heartbeat run -- true"
 SETUP_WITHIN_S = 30  # bundling the functions and starting included
 
 
@@ -112,8 +115,25 @@ def report(costs: dict[str, list[Cost]]) -> bool:
     return kept
 
 
+def report_run(costs: dict[str, list[Cost]]) -> bool:
+    """Print what a wrapped command that does nothing costs more than the command; whether that is little."""
+    added, send = (
+        Cost(
+            median(cost.wall for cost in costs[name]) - less * median(cost.wall for cost in costs[NOTHING]),
+            median(cost.cpu for cost in costs[name]) - less * median(cost.cpu for cost in costs[NOTHING]),
+        )
+        for name, less in ((RUN, 1), (SEND, 0))
+    )
+    print(f"{f'{RUN}, less {NOTHING}':38} {added.wall:6.1f} ms {added.cpu:6.1f} ms")
+    wall, cpu = added.wall / send.wall, added.cpu / send.cpu
+    print(f"{f'the same : {SEND}':38} {wall:9.2f} {cpu:9.2f}")
+    kept = wall <= RUN_LIMIT and cpu <= RUN_LIMIT
+    print(f"at most {RUN_LIMIT} times a send: {'kept' if kept else 'exceeded'}")
+    return kept
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure a cold `heartbeat send`.")
+    parser = argparse.ArgumentParser(description="Measure a cold `heartbeat send` and `heartbeat run`.")
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help=f"processes of each kind (default {ROUNDS})"
     )
@@ -121,10 +141,13 @@ def main() -> int:
     options = parser.parse_args()
 
     python = sys.executable
+    heartbeat = Path(python).with_name("heartbeat")
     commands: dict[str, list[str | Path]] = {
         "imports": [python, BENCH / "imports_only.py"],
         "barest send": [python, BENCH / "barest_send.py", AGENT],
-        "heartbeat send": [Path(python).with_name("heartbeat"), "send", AGENT],
+        SEND: [heartbeat, "send", AGENT],
+        NOTHING: ["true"],
+        RUN: [heartbeat, "run", AGENT, "--", "true"],
     }
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as name, local_backend(Path(name)) as (url, token):
@@ -137,7 +160,9 @@ def main() -> int:
                 cost = measure(command, env, home)
                 if round_number >= WARM_UP_ROUNDS:
                     costs[kind].append(cost)
-    return 0 if report(costs) or not options.check else 1
+    kept = report({name: costs[name] for name in list(commands)[:3]})
+    kept = report_run(costs) and kept
+    return 0 if kept or not options.check else 1
 
 
 if __name__ == "__main__":

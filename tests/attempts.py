@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, TABLE, Cli, Local
 from heartbeat_cli import tokens
@@ -149,6 +149,10 @@ class World:
         """The summaries of the heartbeats of this agent, in the order of their text."""
         history = self._calls.query("queries/getAgentHistory", "request", {"agent": agent})
         return sorted(heartbeat["summary"] for heartbeat in history["heartbeats"])
+
+    def ask(self, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What this query answers."""
+        return self._calls.query(path, "request", request)
 
     def sender(self, folder: Path, url: str, transport: str = "auto") -> Cli:
         """Somebody on a host of their own, who sends to `url`."""

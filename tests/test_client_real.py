@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from calls import TOKEN, TRANSPORTS, Call, drive
-from heartbeat_cli.client import Deadline, probe_version, run_admin
+from heartbeat_cli.client import Deadline, greeting, run_admin
 from heartbeat_cli.engine import find_node
 from heartbeat_cli.errors import Refused
 
@@ -104,4 +105,6 @@ def test_a_wrong_admin_key_is_refused(backend: Backend) -> None:
 
 
 def test_the_backend_states_its_version(backend: Backend) -> None:
-    assert probe_version(backend.url, Deadline(10))
+    said = greeting(backend.url, Deadline(10))
+    assert said.version
+    assert said.at is not None and abs(said.at - time.time() * 1000) < 60_000

@@ -1,188 +1,230 @@
-"""Crontab lines: safe under cron, true to the schedule, and run by a real shell as cron would."""
+"""The user's crontab: read exactly, written only as it was shown, kept before, and never without the program.
+
+Most tests have the stand-in `crontab` of tests/standins; Debian's own program is in a world of its own.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from heartbeat_cli import crontab
-from heartbeat_cli.crontab import Host
-from heartbeat_cli.schedule import Cron, Interval, Row
-from heartbeat_cli.times import HOUR_MS, MINUTE_MS
+import crond
+from conftest import STANDINS, TABLE, Cli, Inside
+from crond import World
+from heartbeat_cli import crontab, crontab_lines, crontab_text
+from heartbeat_cli.errors import CrontabProblem
 
-
-def host(**more: Any) -> Host:
-    given: dict[str, Any] = {
-        "name": "box1",
-        "program": ["/opt/venv/bin/heartbeat"],
-        "home": Path("/srv/fleet"),
-        "log_dir": Path("/srv/fleet/logs"),
-        "zone": "UTC",
-    }
-    return Host(**(given | more))
-
-
-def row(schedule: Cron | Interval | None = None, **more: Any) -> Row:
-    return Row(line=5, agent="hint", schedule=schedule or Cron("0 */6 * * *", "UTC"), **more)
-
-
-def lines(found: Row, **more: Any) -> tuple[str, ...]:
-    [entry] = crontab.entries([found], host(**more))
-    return entry.lines
-
-
-def test_a_row_without_a_command_reports_and_says_what_that_proves() -> None:
-    [entry] = crontab.entries([row()], host())
-    assert crontab.block([entry], host()) == [
-        "# heartbeat: /srv/fleet",
-        "# hint: proves that cron runs, not that the agent works",
-        "0 */6 * * * HEARTBEAT_HOME=/srv/fleet /opt/venv/bin/heartbeat send hint --quiet"
-        " >>/srv/fleet/logs/cron.log 2>&1",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("minutes", "expected"),
-    [
-        (1, ["* * * * *"]),
-        (5, ["*/5 * * * *"]),
-        (60, ["0 * * * *"]),
-        (360, ["0 */6 * * *"]),
-        (1440, ["0 0 * * *"]),
-        (90, ["0 0,3,6,9,12,15,18,21 * * *", "30 1,4,7,10,13,16,19,22 * * *"]),
-        (480, ["0 */8 * * *"]),
-    ],
-)
-def test_an_interval_that_divides_a_day_goes_by_the_clock(minutes: int, expected: list[str]) -> None:
-    times_of_day = [" ".join(line.split()[:5]) for line in lines(row(Interval(minutes * MINUTE_MS)))]
-    assert times_of_day == expected
-
-
-@pytest.mark.parametrize("minutes", [divisor for divisor in range(1, 1441) if 1440 % divisor == 0])
-def test_the_lines_of_an_interval_fire_exactly_at_its_multiples(minutes: int) -> None:
-    fires = []
-    for line in lines(row(Interval(minutes * MINUTE_MS))):
-        minute, hour = line.split()[:2]
-        fires += [h * 60 + m for h in _values(hour, 24) for m in _values(minute, 60)]
-    assert sorted(fires) == list(range(0, 1440, minutes))
-
-
-def _values(field: str, end: int) -> list[int]:
-    if field.startswith("*"):
-        return list(range(0, end, int(field.removeprefix("*").removeprefix("/") or 1)))
-    return [int(part) for part in field.split(",")]
-
-
-@pytest.mark.parametrize("ms", [7 * HOUR_MS, 48 * HOUR_MS, 30_000, 90_000, 1441 * MINUTE_MS])
-def test_an_interval_that_cron_cannot_keep_is_only_a_comment(ms: int) -> None:
-    first, second = crontab.entries([row(Interval(ms)), row()], host())
-    assert (
-        first.lines == () and "not active" in str(first.warning) and "a divisor of 24 h" in str(first.warning)
-    )
-    assert second.warning is None
-    assert crontab.block([first], host())[2].startswith("# not active: 'every ")
-
-
-def test_a_percent_sign_does_not_cut_the_line() -> None:
-    [line] = lines(row(command="date +%Y%m%d"), home=Path("/srv/100%"))
-    assert line.replace(r"\%", "").count("%") == 0
-    assert r"date +\%Y\%m\%d" in line and r"HEARTBEAT_HOME=/srv/100\% " in line
-
-
-def test_a_row_of_another_host_is_left_out() -> None:
-    assert crontab.entries([row(host="box2")], host()) == []
-    assert len(crontab.entries([row(host="box1")], host())) == 1
-
-
-@pytest.mark.parametrize(
-    ("zone", "host_zone", "active"),
-    [
-        ("UTC", "UTC", True),
-        ("UTC", "Etc/UTC", True),
-        ("Europe/Berlin", "Europe/Berlin", True),
-        ("UTC", "Europe/London", False),
-        ("Europe/Berlin", "UTC", False),
-        ("UTC", None, False),
-    ],
-)
-def test_a_row_in_another_zone_than_the_hosts_is_only_a_comment(
-    zone: str, host_zone: str | None, active: bool
-) -> None:
-    [entry] = crontab.entries([row(Cron("15 8 * * *", zone))], host(zone=host_zone))
-    block = crontab.block([entry], host(zone=host_zone))
-    assert (entry.warning is None) == active
-    assert all(line.startswith("#") for line in block) != active
-
-
-def test_an_interval_knows_no_zone() -> None:
-    assert crontab.entries([row(Interval(HOUR_MS))], host(zone="Asia/Tokyo"))[0].warning is None
-
-
-def test_a_line_longer_than_cron_takes_is_only_a_comment() -> None:
-    [entry] = crontab.entries([row(command="x" * 990)], host())
-    assert entry.lines == () and "at most 998 bytes" in str(entry.warning)
-
-
-def test_the_program_is_this_installation_by_its_absolute_path() -> None:
-    assert Path(crontab.program()[0]).parent == Path(sys.executable).parent
-    done = subprocess.run(
-        [*crontab.program(), "--version"], capture_output=True, text=True, check=True, env={}
-    )
-    assert done.stdout.startswith("heartbeat ")
-
-
-def test_the_zone_of_the_host_is_read_as_debian_keeps_it(tmp_path: Path) -> None:
-    assert crontab.system_zone(tmp_path) == "UTC"
-    zone = tmp_path / "zoneinfo" / "Europe" / "Berlin"
-    zone.parent.mkdir(parents=True)
-    zone.touch()
-    (tmp_path / "localtime").symlink_to(zone)
-    assert crontab.system_zone(tmp_path) == "Europe/Berlin"
-    (tmp_path / "localtime").unlink()
-    (tmp_path / "localtime").touch()
-    assert crontab.system_zone(tmp_path) is None
-    (tmp_path / "timezone").write_text("Asia/Tokyo\n")
-    assert crontab.system_zone(tmp_path) == "Asia/Tokyo"
-
-
-RECORDER = """#!/bin/sh
-echo "$HEARTBEAT_HOME|$*" >>"$HEARTBEAT_HOME/calls"
-exit 75
-"""
+NOW = 1_795_420_800_000  # 2026-11-23T08:00:00Z
 
 
 @pytest.fixture
-def odd_home(tmp_path: Path) -> Path:
-    home = tmp_path / "it's 100% a $HOME"
-    (home / "logs").mkdir(parents=True)
-    program = home / "heart beat"
-    program.write_text(RECORDER)
-    program.chmod(0o755)
-    return home
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": f"{STANDINS}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
 
-@pytest.mark.parametrize(
-    ("command", "code", "reported"),
-    [
-        (None, 75, "send hint --quiet"),
-        ("true", 0, "send hint --quiet"),
-        ("exit 3 # with a comment", 3, "send hint --quiet --error exit 3"),
-        ("echo a 'quoted %' \\\\ $((1+1)) >&2; false", 1, "send hint --quiet --error exit 1"),
-    ],
-)
-def test_a_shell_runs_the_line_from_an_empty_environment(
-    odd_home: Path, command: str | None, code: int, reported: str
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+def test_no_crontab_yet_is_none_and_the_first_one_keeps_nothing(
+    environ: dict[str, str], folder: Path
 ) -> None:
-    where = host(program=[str(odd_home / "heart beat")], home=odd_home, log_dir=odd_home / "logs")
-    [line] = crontab.entries([row(command=command)], where)[0].lines
-    job = line.split(maxsplit=5)[5].replace(r"\%", "%")  # as cron hands it to the shell
-    done = subprocess.run(
-        ["/bin/sh", "-c", job], env={}, cwd="/", capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    assert (odd_home / "calls").read_text() == f"{odd_home}|{reported}\n"
-    assert done.stdout == ""
+    assert crontab.read(environ) is None
+    assert crontab.write(b"1 2 3 4 5 x\n", None, environ, folder, NOW) is None
+    assert crontab.read(environ) == b"1 2 3 4 5 x\n" and list(folder.iterdir()) == []
+
+
+def test_the_one_before_is_kept_under_its_instant_for_its_user_only(
+    environ: dict[str, str], folder: Path
+) -> None:
+    crontab.write(b"# \xff\n", None, environ, folder, NOW)
+    kept = crontab.write(b"# new\n", b"# \xff\n", environ, folder, NOW)
+    assert kept == folder / "crontab-20261123T080000.000Z"
+    assert kept.read_bytes() == b"# \xff\n" and kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_so_many_are_kept_and_no_more(environ: dict[str, str], folder: Path) -> None:
+    was: bytes | None = None
+    for number in range(crontab.BACKUPS + 3):
+        text = f"# {number}\n".encode()
+        crontab.write(text, was, environ, folder, NOW + number)
+        was = text
+    kept = sorted(file.read_text() for file in folder.iterdir())
+    assert kept == sorted(f"# {number}\n" for number in range(2, crontab.BACKUPS + 2))
+
+
+def test_an_empty_text_removes_the_crontab(environ: dict[str, str], folder: Path) -> None:
+    crontab.write(b"# a\n", None, environ, folder, NOW)
+    assert crontab.write(b"", b"# a\n", environ, folder, NOW) is not None
+    assert crontab.read(environ) is None
+    assert crontab.write(b"", None, environ, folder, NOW) is None
+
+
+def test_what_was_changed_meanwhile_is_left_alone(environ: dict[str, str], folder: Path) -> None:
+    crontab.write(b"# theirs\n", None, environ, folder, NOW)
+    for was in (None, b"# older\n"):
+        with pytest.raises(CrontabProblem, match="changed by somebody else meanwhile"):
+            crontab.write(b"# ours\n", was, environ, folder, NOW)
+    assert crontab.read(environ) == b"# theirs\n" and list(folder.iterdir()) == []
+
+
+def test_of_two_that_write_at_once_one_is_told(environ: dict[str, str], folder: Path) -> None:
+    crontab.write(b"# 0\n", None, environ, folder, NOW)
+    refused: list[CrontabProblem] = []
+
+    def change(number: int) -> None:
+        try:
+            crontab.write(f"# {number}\n".encode(), b"# 0\n", environ, folder, NOW + number)
+        except CrontabProblem as problem:
+            refused.append(problem)
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 3 and len(list(folder.iterdir())) == 1
+
+
+def test_one_that_cannot_be_kept_is_not_written(environ: dict[str, str], folder: Path) -> None:
+    crontab.write(b"# a\n", None, environ, folder, NOW)
+    folder.rmdir()
+    folder.write_text("no folder")
+    with pytest.raises(CrontabProblem, match="cannot be kept in"):
+        crontab.write(b"# b\n", b"# a\n", environ, folder, NOW)
+    assert crontab.read(environ) == b"# a\n"
+
+
+def test_without_the_program_it_is_said_how_to_get_it(cli: Cli) -> None:
+    cli.write_schedule(TABLE)
+    nothing = {"PATH": str(cli.folder)}
+    for words in (["cron", "install", "--yes"], ["cron", "remove", "--yes"], ["cron", "check"]):
+        done = cli(*words, env=nothing)
+        assert done.code == 1 and "there is no program 'crontab'" in done.err and "apt install" in done.err
+    assert "# heartbeat: begin" in cli("cron", "print", env=nothing).out
+
+
+def test_who_may_not_use_it_is_told_in_its_words(cli: Cli) -> None:
+    cli.write_schedule(TABLE)
+    (cli.folder / "crontab-refuses").touch()
+    done = cli("cron", "install", "--yes")
+    assert done.code == 1 and "You (somebody) are not allowed to use this program" in done.err
+    assert "/etc/cron.allow" in done.err
+
+
+def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
+    program = tmp_path / "crontab"
+    program.write_text("#!/bin/sh\necho the disk is gone >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(CrontabProblem, match="crontab refuses: the disk is gone"):
+        crontab.read({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+
+
+# --- Debian's own program ---
+
+AWKWARD = {
+    "comments at the top": b"# one\n# two\n# three\n# four\n1 2 3 4 5 x\n",
+    "no UTF-8": b"# \xff\xfe \x80\n1 2 3 4 5 x\n",
+    "CRLF": b"1 2 3 4 5 x\r\n# from Windows\r\n",
+    "a real carriage return and its picture": b"A=1\n# \\r and \r and \\b and \b\n1 2 3 4 5 printf '\\r'\n",
+    "variables": b"MAILTO=me\n SHELL = /bin/bash\nA=' b '\n1 2 3 4 5 x\n",
+    "its own head in the middle": b"A=1\n# DO NOT EDIT THIS FILE - edit the master and reinstall.\n"
+    b"# (- installed on Mon)\n# (Cron version -- $Id$)\n",
+    "its own first line as a comment": b"# DO NOT EDIT THIS FILE - edit the master and reinstall.\n# b\n",
+    "blanks": b"\n\t\n  1 2 3 4 5  x  \n\n",
+}
+
+
+@crond.NEEDED
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_debians_crontab_is_read_exactly_and_given_back(
+    cron_world: World, folder: Path, name: str, by_hand: bool
+) -> None:
+    text = AWKWARD[name]
+    if by_hand:
+        cron_world.write(text)
+    else:
+        cron_world.sh("crontab -", text)
+    assert cron_world.stands() == text
+    found = crontab.read(cron_world.environ)
+    assert found == text
+    longer = text_with_block(found)
+    kept = crontab.write(longer, found, cron_world.environ, folder, NOW)
+    assert cron_world.stands() == longer and kept is not None and kept.read_bytes() == text
+    crontab.write(crontab_text.without_block(longer, "a"), longer, cron_world.environ, folder, NOW + 1)
+    assert cron_world.stands() == text
+
+
+def text_with_block(text: bytes) -> bytes:
+    return crontab_text.with_block(text, "a", ["# \\r", "1 2 3 4 5 y"])
+
+
+@crond.NEEDED
+def test_a_comment_that_may_be_either_is_not_guessed_at(cron_world: World) -> None:
+    cron_world.write(b"# by hand, from Windows\r\n1 2 3 4 5 x\n")
+    with pytest.raises(CrontabProblem, match="cannot be read exactly"):
+        crontab.read(cron_world.environ)
+
+
+@crond.NEEDED
+def test_a_crontab_without_a_newline_at_its_end_gets_one_and_the_user_is_told(
+    cron_world: World, cli: Cli, inside: Inside
+) -> None:
+    cli.write_schedule(TABLE)
+    cron_world.sees(cli)
+    cron_world.write(b"1 2 3 4 5 x")
+    assert "for which cron ignores all of it" in inside("cron", "install", "--yes").err
+    assert inside("cron", "remove", "--yes").code == 0
+    assert cron_world.stands() == b"1 2 3 4 5 x\n"
+
+
+@crond.NEEDED
+def test_what_debians_crontab_refuses_is_quoted_and_nothing_is_changed(
+    cron_world: World, cli: Cli, inside: Inside
+) -> None:
+    cli.write_schedule(TABLE)
+    cron_world.sees(cli)
+    cron_world.write(b"99 * * * * x\n")
+    done = inside("cron", "install", "--yes")
+    assert done.code == 1 and "bad minute" in done.err and "can't install" in done.err
+    assert cron_world.stands() == b"99 * * * * x\n"
+
+
+@crond.NEEDED
+def test_a_user_without_a_crontab_has_none_afterwards(cron_world: World, cli: Cli, inside: Inside) -> None:
+    cli.write_schedule(TABLE)
+    cron_world.sees(cli)
+    assert inside("cron", "install", "--yes").code == 0
+    assert b"send hint" in (cron_world.stands() or b"")
+    assert "nothing is left in it" in inside("cron", "remove", "--yes").out
+    assert cron_world.stands() is None
+
+
+@crond.NEEDED
+@pytest.mark.parametrize(
+    ("size", "taken"), [(crontab_lines.COMMAND_LIMIT, True), (crontab_lines.COMMAND_LIMIT + 1, False)]
+)
+def test_the_longest_command_that_we_write_is_the_longest_that_cron_takes(
+    cron_world: World, size: int, taken: bool
+) -> None:
+    done = cron_world.sh("crontab -", b"0 0,3,6,9,12,15,18,21 * * * " + b"x" * size + b"\n")
+    assert (done.returncode == 0) == taken, done.stderr
+
+
+@crond.NEEDED
+def test_cron_deny_is_told_in_debians_words(cron_world: World, tmp_path: Path) -> None:
+    cron_world.sh("echo nobody >/etc/cron.deny")
+    try:
+        with pytest.raises(
+            CrontabProblem, match=r"You \(nobody\) are not allowed to use this program"
+        ) as refused:
+            crontab.read(cron_world.as_user(65534, tmp_path))
+    finally:
+        cron_world.sh("rm /etc/cron.deny")
+    assert "/etc/cron.allow" in str(refused.value.hint)
+    assert crontab.read(cron_world.as_user(65534, tmp_path)) is None

@@ -12,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from heartbeat_cli import agents, dashboard, send
+from heartbeat_cli.fleet import Fleet, Row
 from heartbeat_cli.heartbeat import Heartbeat
 from heartbeat_cli.output import Page, look_of
 from heartbeat_cli.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
@@ -55,8 +56,16 @@ def degraded(agent: str = "hint", **more: Any) -> dict[str, Any]:
     return row(agent, health="degraded", degraded=True, dueAt=NOW - 13 * HOUR_MS, **more)
 
 
+RUNNING = [  # oldest first
+    {"runId": "a", "startedAt": NOW - 50 * MINUTE_MS, "deadlineAt": NOW + HOUR_MS},
+    {"runId": "b", "startedAt": NOW - 5 * MINUTE_MS, "deadlineAt": NOW + HOUR_MS},
+]
+STARTED_FRIDAY = {"runId": "c", "startedAt": NOW - 3 * DAY_MS, "deadlineAt": NOW}
+FULL = {"message": "disk full", "at": NOW - HOUR_MS}
+
+
 def said(found: dict[str, Any]) -> str:
-    return dashboard.said(dashboard.judge(found, NOW), NOW).plain
+    return dashboard.said(dashboard.judge(found, NOW), NOW, UTC).plain
 
 
 def due(found: dict[str, Any]) -> str:
@@ -207,6 +216,24 @@ def test_worst_comes_first_and_equals_by_name() -> None:
         (row(hosts=[{"host": "box1", "at": NOW}, {"host": "box2", "at": NOW}]), "hosts box1, box2"),
         (degraded(reason="never reported", lastHeartbeatAt=None, status=None), "never reported"),
         (row(runningSince=NOW - 5 * MINUTE_MS), "running for 5 min"),
+        (row(openRuns=[], summary="x"), "x"),
+        (row(openRuns=RUNNING[:1], status="working", purpose="audit"), "running for 50 min; audit"),
+        (row(openRuns=RUNNING, status="working"), "2 running, since 07:10"),
+        (row(openRuns=[STARTED_FRIDAY, *RUNNING]), "3 running, since Fri 08:00, overrunning"),
+        (degraded(openRuns=[STARTED_FRIDAY], reason="overrunning"), "running for 3 d"),
+        (
+            row(health="failing", status="error", lastError=FULL, consecutiveFailures=3),
+            "3 failures in a row; disk full",
+        ),
+        (
+            row(status="error", lastError=FULL, consecutiveFailures=2, failAfter=3),
+            "2 of 3 failures; disk full",
+        ),
+        (row(health="failing", status="error", lastError=FULL, consecutiveFailures=1), "disk full"),
+        (
+            row(health="failing", status="working", lastError=FULL, openRuns=RUNNING[:1], purpose="audit"),
+            "running for 50 min; disk full",
+        ),
     ],
 )
 def test_what_was_said_and_what_is_known_besides(found: dict[str, Any], expected: str) -> None:
@@ -263,6 +290,73 @@ def test_the_table_of_the_readme_at_eighty_columns() -> None:
         "hint   degraded 7 h  19 h ago  2+ missed  12/3   working: 3 files drifted",
         "rams   ok            2 h ago   tomorrow   0/0    noop, nothing done in 6 runs",
     ]
+
+
+RAN = row(
+    "torv",
+    lastRun={"runId": "c", "durationMs": 12_345, "exitCode": 3, "status": "error"},
+    lastError=FULL,
+    health="failing",
+    status="error",
+    consecutiveFailures=4,
+)
+
+
+def test_the_last_run_has_a_column_where_there_is_room() -> None:
+    rows = [RAN, row("rams", summary="3 files drifted")]
+    assert lines(rows, 100) == [
+        "agent  health       last     due     tasks  run           said",
+        "torv   failing 7 h  2 h ago  in 4 h  0/0    12 s, exit 3  4 failures in a row; disk full",
+        "rams   ok           2 h ago  in 4 h  0/0    -             3 files drifted",
+    ]
+    assert lines(rows, 80) == [
+        "agent  health       last     due     tasks  said",
+        "torv   failing 7 h  2 h ago  in 4 h  0/0    4 failures in a row; disk full",
+        "rams   ok           2 h ago  in 4 h  0/0    3 files drifted",
+    ]
+    assert lines(rows, None)[0].split()[5] == "run"
+    assert lines(rows[1:], None)[0].split() == ["agent", "health", "last", "due", "tasks", "said"]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"durationMs": 400, "exitCode": 0}, "400 ms"),
+        ({"durationMs": 9_999}, "9.9 s"),
+        ({"durationMs": 10_000, "exitCode": 137}, "10 s, exit 137"),
+        ({"exitCode": 1}, "exit 1"),
+        ({}, "-"),
+        (None, "-"),
+    ],
+)
+def test_a_run_is_told_by_its_time_and_its_exit_code_if_it_failed(run: Any, expected: str) -> None:
+    assert dashboard.last_run(row(lastRun=run)) == expected
+
+
+def test_the_json_says_of_every_agent_whether_a_run_overruns() -> None:
+    at_deadline = [{"runId": "c", "startedAt": NOW - HOUR_MS, "deadlineAt": NOW}]
+    rows: list[Row] = [
+        row("a"),
+        row("b", openRuns=RUNNING),
+        row("c", openRuns=at_deadline),
+        degraded("d", reason="overrunning"),
+    ]
+    seen = dashboard.views(rows, NOW)
+    found = dashboard.as_json(Fleet(rows, {}, NOW), seen, dashboard.totals(seen))
+    assert {told["agent"]: told["overrunning"] for told in found["agents"]} == {
+        "a": False,
+        "b": False,
+        "c": True,
+        "d": True,
+    }
+    [told] = [told for told in found["agents"] if told["agent"] == "b"]
+    assert told["openRuns"] == RUNNING
+
+
+def test_late_counts_from_the_first_miss_that_the_deployment_tells() -> None:
+    found = row(**RAN_LONG, firstMissAt=NOW - HOUR_MS)
+    assert dashboard.judge(found, NOW).health == "late"
+    assert dashboard.judge(found | {"firstMissAt": NOW - HOUR_MS + 1}, NOW).health == "ok"
 
 
 RUBBISH = row(

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from conftest import TABLE, Cli, Inside
 from deployment import Deployment
-from heartbeat_cli import crontab, log, schedule, shapes
+from heartbeat_cli import crontab_lines, log, schedule, shapes
 from heartbeat_cli.config_files import env_local
+from heartbeat_cli.errors import ScheduleProblem
 from hostile import COMMANDS, CONTRACT, HOSTILE, harmless, returned, speaks
 from peers import Behaviour, Peer, answers, redirects
 
@@ -124,7 +126,7 @@ def test_an_agent_that_nobody_asked_about_is_not_told_of(here: Inside) -> None:
     strange = {"agent": "stranger", "change": "added", "fields": [], "linked": True}
     answer = {"outcome": "planned", "changes": [strange], "unlisted": []}
     with Deployment({"mutations/applySchedule": lambda args: answer}) as deployment:
-        done = here("apply", "--dry-run", "--url", deployment.url)
+        done = here("apply", "--agents-only", "--dry-run", "--url", deployment.url)
     assert (done.code, done.out) == (0, "nothing to change\n")
 
 
@@ -232,8 +234,6 @@ def test_a_link_that_another_user_made_leads_the_log_nowhere(
 )
 def test_what_is_no_cron_expression_gets_no_crontab_line(fields: str) -> None:
     page = f"| agent | schedule |\n|---|---|\n| hint | {fields} |\n"
-    host = crontab.Host("box", ("/bin/heartbeat",), Path("/home"), Path("/log"), "UTC")
-    found = crontab.entries(schedule.parse(page).rows, host)
-    lines = crontab.block(found, host)
-    assert found[0].warning and "is no cron expression" in found[0].warning
-    assert all(line.startswith("# ") for line in lines)
+    host = crontab_lines.Host("box", ("/bin/heartbeat",), Path("/home"), Path("/log"), UTC)
+    with pytest.raises(ScheduleProblem, match="the crontab cannot keep"):
+        crontab_lines.entries(schedule.parse(page).rows, host, "the page", 0)

@@ -86,7 +86,10 @@ def test_every_command_shows_hostile_answers_as_text(here: Inside) -> None:
         here.cli.env["HEARTBEAT_URL"] = deployment.url
         for words in COMMANDS:
             done = here(*words.split())
-            assert done.code == 0, (words, done)
+            assert done.code == (words in {"doctor", "cron check"}), (
+                words,
+                done,
+            )  # who finds much to mend there
             assert harmless(done.out) and harmless(done.err), words
             told = here(*words.split(), "--json")
             assert told.out.isascii() and told.out.count("\n") == 1 and harmless(told.out), words
@@ -169,9 +172,9 @@ def test_a_hostile_schedule_is_text_in_every_answer(here: Inside) -> None:
 
 def test_the_traceback_of_a_bug_quotes_text_harmlessly(user: Cli) -> None:
     program = (
-        "import sys; from heartbeat_cli import cli, crontab\n"
+        "import sys; from heartbeat_cli import cli, crontab_lines\n"
         f"def broken(*_): raise ValueError({HOSTILE!r})\n"
-        "crontab.entries = broken; cli.main()"
+        "crontab_lines.entries = broken; cli.main()"
     )
     done = user("cron", "print", program=(sys.executable, "-c", program))
     assert done.code == 70 and "Traceback" in done.err

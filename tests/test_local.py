@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -160,3 +161,17 @@ def test_a_backend_that_does_not_stop_when_asked_is_killed(local: Local) -> None
     os.kill(done["pid"], signal.SIGSTOP)
     assert down(local.instance) == BroughtDown(done["pid"], killed=True)
     assert not alive(done["pid"])
+
+
+def test_what_waits_for_the_local_backend_follows_it_to_another_port(local: Local) -> None:
+    cli, url = local.cli, local.up()["url"]
+    cli.write_schedule(TABLE)
+    assert cli("apply", "--yes").code == 0
+    cli("local", "down")
+    assert cli("send", "hint", "--summary", "kept", "--deadline", "3").code == 0
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
+        taken = local.try_up()
+        assert "choose another: heartbeat local up --port N" in json.loads(taken.out)["error"]["hint"]
+        assert local.try_up("--port", "0").code == 0
+        done = cli("spool", "deliver", "--json", "--deadline", "3")
+    assert (done.code, done.data["delivered"], done.data["waiting"]) == (0, 1, 0)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heartbeat_cli import schedule
+from heartbeat_cli.durations import duration_ms, duration_text
 from heartbeat_cli.errors import ScheduleProblem, UsageProblem
 from heartbeat_cli.schedule import Cron, Interval, Row, own_row, parse
 
@@ -39,13 +40,17 @@ def test_the_page_of_this_project_names_its_four_agents() -> None:
 
 
 def test_every_column_is_read_in_any_order_and_under_its_usual_names() -> None:
-    header = "|Host|ACT WITHIN|Max run|Misses|grace|Command|Summary|Status|TZ|Schedule|Agent|"
-    row = r"|box1|3d|2h30m|3|20 min|`ls \| wc -l`|says \| hello|Active|Europe/Berlin|*/5 1-3 * * mon|Hint|"
+    header = (
+        "|Host|ACT WITHIN|Max run|Fail-after|Delay|Misses|grace|Command|Summary|Status|TZ|Schedule|Agent|"
+    )
+    row = (
+        r"|box1|3d|2h30m|4|90s|3|20 min|`ls \| wc -l`|says \| hello|Active|Europe/Berlin|*/5 1-3 * * 1|Hint|"
+    )
     assert parse(table(row, header=header)).rows == (
         Row(
             line=3,
             agent="hint",
-            schedule=Cron("*/5 1-3 * * mon", "Europe/Berlin"),
+            schedule=Cron("*/5 1-3 * * 1", "Europe/Berlin"),
             status="working",
             purpose="says | hello",
             command="ls | wc -l",
@@ -54,8 +59,12 @@ def test_every_column_is_read_in_any_order_and_under_its_usual_names() -> None:
             max_run_ms=150 * 60_000,
             act_within_ms=72 * HOUR_MS,
             host="box1",
+            fail_after=4,
+            delay_ms=90_000,
         ),
     )
+    wire = parse(table(row, header=header)).rows[0].wire()
+    assert wire["failAfter"] == 4 and "delayMs" not in wire  # a delay is cron's alone
 
 
 def test_what_a_row_leaves_open_is_not_sent() -> None:
@@ -145,6 +154,10 @@ def test_a_bad_row_is_told_by_its_line_and_what_was_expected(row: str, told: str
         ("time zone", "Europe / Berlin", "expected an IANA time zone"),
         ("summary", "x" * 501, "expected at most 500 characters, found 501"),
         ("max run", "-1h", "expected a duration"),
+        ("fail after", "0", "expected a whole number from 1"),
+        ("fail after", "101", "expected a whole number from 1 to 100"),
+        ("delay", "11m", "expected at most 10m"),
+        ("delay", "x", "expected a duration"),
     ],
 )
 def test_a_bad_cell_names_its_column(column: str, cell: str, told: str) -> None:
@@ -223,8 +236,9 @@ def test_a_file_that_is_no_text_is_told_by_its_line(tmp_path: Path) -> None:
 )
 def test_a_duration_is_the_sum_of_its_parts(d: int, h: int, m: int, s: int, blank: str) -> None:
     text = blank.join(f"{n}{blank}{unit}" for n, unit in ((d, "d"), (h, "h"), (m, "m"), (s, "s")) if n)
-    assert schedule.duration_ms(text) == ((((d * 24 + h) * 60) + m) * 60 + s) * 1000 or not text
-    assert text or schedule.duration_ms(text) is None
+    assert duration_ms(text) == ((((d * 24 + h) * 60) + m) * 60 + s) * 1000 or not text
+    assert text or duration_ms(text) is None
+    assert duration_ms(duration_text(duration_ms(text) or 1000)) == (duration_ms(text) or 1000)
 
 
 @given(st.text(alphabet="| -:`\\\nagentschedule*/5 every6h<!>\t\r", max_size=300))

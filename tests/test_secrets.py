@@ -25,12 +25,15 @@ ALIKE = ("agents resume", "agents retire")  # to agents pause
 CALL_NOBODY: tuple[str, ...] = (
     "token save",
     "cron print",
+    "cron install --yes",
+    "cron remove --yes",
     "config",
     "functions foreign convex",
     "spool path",
 )
 CALL_NOBODY += ("spool drop --all --yes", "local down", "local status", "local logs", "local guide")
-BACKEND = ("local up", "local backup", "local restore")
+BACKEND: tuple[str, ...] = ("local up", "local backup", "local restore")
+BACKEND += ("local check", "local install", "local keep", "local uninstall")
 PART = 16  # so much of a secret is one, too
 # Where a secret may lie: what `token save` keeps, the admin key, and what a test put somewhere itself
 KEEPERS = {"tokens.toml", "admin-key"}
@@ -366,11 +369,11 @@ def test_a_proxy_that_repeats_its_password_is_not_repeated(cli: Cli, planted: di
 
 QUOTES = """
 import os
-from heartbeat_cli import cli, crontab, tokens
+from heartbeat_cli import cli, crontab_lines, tokens
 def broken(*_):
     kept = os.path.join(os.environ["XDG_CONFIG_HOME"], "convex-heartbeat", "tokens.toml")
     raise ValueError(" ".join(os.environ.values()) + (open(kept).read() if os.path.exists(kept) else ""))
-crontab.entries = broken
+crontab_lines.entries = broken
 cli.main()
 """
 
@@ -427,7 +430,9 @@ def test_the_local_backend_is_given_no_secret(local: Local, planted: dict[str, s
     assert f"other users can read {local.folder / 'admin-key'}; mend it: chmod 600" in again.err
     copy = str(local.cli.folder / "copy")
     ran = [again, local.cli("local", "backup", copy), local.cli("local", "down")]
-    ran += [local.cli("local", "restore", copy, "--yes"), local.try_up()]
+    ran += [local.cli("local", "restore", copy, "--yes"), local.try_up(), local.cli("local", "check")]
+    ran += [local.cli("local", "install", "--yes", "--json"), local.cli("local", "keep")]
+    ran += [local.cli("local", "uninstall", "--yes", "--json")]
     assert {done.code for done in ran} == {0}, ran
     assert_hidden(known, local.cli.folder, *ran, Ran(0, *seen))
 
@@ -445,8 +450,22 @@ def commands() -> Iterator[tuple[str, Any]]:
     return walk(typer.main.get_command(program.build([])), "")
 
 
+WRAPPED = ("run hint -- env",)
+
+
+@pytest.mark.parametrize("how", ["variable", "kept"])
+def test_what_a_wrapped_command_prints_of_our_secrets_is_neither_kept_nor_logged(
+    cli: Cli, planted: dict[str, str], given_by: Callable[[str, str], None], how: str
+) -> None:
+    given_by(how, "http://127.0.0.1:9")
+    for words in WRAPPED:
+        done = cli(*words.split())
+        assert done.code == 0
+        assert_hidden(planted, cli.folder, Ran(0, "", done.err))  # standard output is the command's own
+
+
 def test_every_command_is_run_with_secrets_all_around() -> None:
-    run = [*COMMANDS, *ALIKE, *CALL_NOBODY, *BACKEND]
+    run = [*COMMANDS, *ALIKE, *CALL_NOBODY, *BACKEND, *WRAPPED]
     missing = [path for path, _ in commands() if not any(f"{words} ".startswith(f"{path} ") for words in run)]
     assert missing == []
 

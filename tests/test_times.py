@@ -91,3 +91,35 @@ def test_a_setting_is_told_exactly() -> None:
         "1 d 12 h",
         "0 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ms", "expected"),
+    [
+        (0, "0 ms"),
+        (999.9, "999 ms"),
+        (1_000, "1.0 s"),
+        (1_999, "1.9 s"),
+        (9_999, "9.9 s"),
+        (10_000, "10 s"),
+        (300_000, "5 min"),
+    ],
+)
+def test_how_long_something_took_is_told_in_tenths_of_a_second_while_they_matter(
+    ms: float, expected: str
+) -> None:
+    assert times.took(ms) == expected
+
+
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [
+        (MINUTE_MS, "11:59"),
+        (12 * HOUR_MS, "00:00"),
+        (12 * HOUR_MS + 1, "Sun 23:59"),
+        (6 * DAY_MS, "Tue 12:00"),
+        (7 * DAY_MS, "2026-11-16"),
+    ],
+)
+def test_a_past_instant_is_as_short_as_it_can_be(ago: int, expected: str) -> None:
+    assert times.since(NOON - ago, NOON, UTC) == expected

@@ -9,7 +9,7 @@ from deployment import Deployment, Faults
 from heartbeat_cli.answer import Failure, Value
 from heartbeat_cli.client import (
     Deadline,
-    probe_version,
+    greeting,
     run_admin,
 )
 from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable
@@ -79,8 +79,8 @@ def test_what_is_no_admin_key_is_never_shown(key: str) -> None:
 
 def test_a_deployment_tells_its_version_and_anything_else_is_named() -> None:
     with Deployment(FUNCTIONS, version="2026.11") as peer:
-        assert probe_version(peer.url, Deadline(5)) == "2026.11"
+        assert greeting(peer.url, Deadline(5)).version == "2026.11"
     with Peer(answers("200 OK", "<html>", "text/html")) as peer, pytest.raises(Unreachable) as caught:
-        probe_version(peer.url, Deadline(5))
+        greeting(peer.url, Deadline(5))
 
     assert caught.value.cause == "not_convex"

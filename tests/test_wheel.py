@@ -71,7 +71,7 @@ def test_the_wheel_alone_goes_from_an_empty_folder_to_a_dashboard(stranger: Stra
     up = stranger("local", "up", "--port", "0", "--json")
     assert up.code == 0, up
     stranger.cli.write_schedule(TABLE)
-    applied = stranger("apply", "--yes", "--json")
+    applied = stranger("apply", "--agents-only", "--yes", "--json")
     assert applied.code == 0, applied
     sent = stranger("send", "hint", "--summary", "from the wheel", "--json")
     assert sent.code == 0, sent

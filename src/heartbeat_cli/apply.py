@@ -9,11 +9,12 @@ parsed ──dry run──▶ planned ──▶ nothing to change
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from heartbeat_cli import times
+from heartbeat_cli import contract, times
+from heartbeat_cli.contact import DEPLOY
 from heartbeat_cli.errors import ScheduleProblem
 from heartbeat_cli.output import shown
 from heartbeat_cli.schedule import Row, schedule_text
@@ -26,6 +27,9 @@ Change = Mapping[str, Any]
 
 class Caller(Protocol):
     """The part of a connection that applying needs."""
+
+    def query(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `client.Connection` has it."""
 
     def mutation(self, path: str, body_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """As `client.Connection` has it."""
@@ -49,10 +53,25 @@ def source(host: str, home: Path) -> str:
     return f"{host}:{home.absolute()}"[:SOURCE_LIMIT]
 
 
-def submit(connection: Caller, rows: Sequence[Row], page: Path, source: str, *, dry_run: bool) -> Outcome:
-    """Have the deployment judge (`dry_run`) or apply all rows of `page`, in batches.
+def understood(connection: Caller, rows: Sequence[Row]) -> tuple[list[Row], str | None]:
+    """The rows as the deployment's functions understand them, and what to tell where they are too old for all
+    of it.
+    """
+    if all(row.fail_after is None for row in rows):
+        return list(rows), None
+    known = connection.query("queries/getMonitorStatus", "request", {}).get("contractVersion")
+    if isinstance(known, int) and known >= contract.FAIL_AFTER_SINCE:
+        return list(rows), None
+    note = f"the functions there do not know the column 'fail after' yet: it is left out; {DEPLOY}"
+    return [replace(row, fail_after=None) for row in rows], note
 
-    The last batch names every agent that is listed.
+
+def submit(  # noqa: PLR0913 - what is submitted, and for whom
+    connection: Caller, rows: Sequence[Row], listed: Sequence[str], page: Path, source: str, *, dry_run: bool
+) -> Outcome:
+    """Have the deployment judge (`dry_run`) or apply these rows of `page`, in batches.
+
+    The last batch names every agent that the page lists, also those that concern other hosts only.
 
     Raises `ScheduleProblem` with the line of every row that the deployment refuses: of a dry run nothing is
     ever written, and each batch of the other kind is written whole or not at all.
@@ -60,11 +79,11 @@ def submit(connection: Caller, rows: Sequence[Row], page: Path, source: str, *, 
     changes: list[Change] = []
     unlisted: list[str] = []
     problems: list[tuple[int, str]] = []
-    for start in range(0, len(rows), BATCH):
+    for start in range(0, len(rows) or 1, BATCH):
         batch = rows[start : start + BATCH]
         body: dict[str, Any] = {"source": source, "agents": [row.wire() for row in batch], "dryRun": dry_run}
         if start + BATCH >= len(rows):
-            body["listed"] = [row.agent for row in rows]
+            body["listed"] = list(listed)
         answer = connection.mutation("mutations/applySchedule", "schedule", body)
         if answer["outcome"] == "refused":
             problems += _with_lines(answer["problems"], batch)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from heartbeat_cli.private_files import open_private
 
 MOST_BYTES = 1_000_000  # a log that is larger when the backend starts is cut …
 KEPT_BYTES = 250_000  # … to its end, some thousand lines
@@ -48,6 +52,13 @@ class BackendLog:
             *whole, rest = (rest + self._read(place, size)).split(b"\n")
             place = size
             yield from (line.decode("utf-8", "replace") for line in whole)
+
+    def add(self, line: str) -> None:
+        """One line more. Where it cannot be written, it is not."""
+        with suppress(OSError):
+            handle = open_private(self.path, os.O_APPEND)
+            with os.fdopen(handle, "ab") as file:
+                file.write(line.encode("utf-8", "replace") + b"\n")
 
     def cut(self) -> None:
         """Bound the log's size. Only while no backend runs: what it wrote meanwhile would be lost."""

@@ -31,6 +31,7 @@ DATABASE = "data.sqlite3"  # the backend's name for it
 PART = ".part"  # ends the name of a folder that is not finished
 STEP_PAGES = 4096  # 16 MB: between two steps Ctrl-C is heard
 CHECKED_WITHIN_S = 600.0  # a million documents take 6 s
+START = "Start with: heartbeat local up"
 PROBLEMS_SHOWN = 3  # of a damaged file, whose problems have one cause
 
 
@@ -81,9 +82,7 @@ def backup(instance: Instance, file: Path, inherited: Mapping[str, str], *, forc
     file = file.absolute()
     if file.resolve().is_relative_to(instance.folder.resolve()):
         raise UsageProblem(f"{file} lies in the local backend's own folder", hint="Name a file elsewhere.")
-    nothing = SettingsProblem(
-        f"there is no data to back up in {instance.database}", hint="Start with: heartbeat local up"
-    )
+    nothing = SettingsProblem(f"there is no data to back up in {instance.database}", hint=START)
     if not instance.folder.exists():
         raise nothing
     with instance.alone():
@@ -95,6 +94,23 @@ def backup(instance: Instance, file: Path, inherited: Mapping[str, str], *, forc
         if file.exists() and not force:
             raise UsageProblem(f"{file} exists", hint="Name another file, or add --force to replace it.")
         return _write(instance.database / DATABASE, file, inherited, quiet=quiet)
+
+
+def check(instance: Instance, inherited: Mapping[str, str]) -> Contents:
+    """What is in the data, every document of which is read. Of a backend that runs a copy is checked.
+
+    Raises SettingsProblem (no data, no Node.js), HeartbeatError (it is damaged).
+    """
+    if not (instance.database / DATABASE).exists():
+        raise SettingsProblem(
+            f"there is no data in {instance.database}", hint="Start with: heartbeat local up"
+        )
+    with instance.alone():
+        if instance.process() is None:
+            return _checked(instance.database, "the data", inherited)
+        with _part(instance.folder / f"check{PART}") as part:
+            _copy(instance.database / DATABASE, part, quiet=False)
+            return _checked(part, "the data", inherited)
 
 
 def _write(source: Path, file: Path, inherited: Mapping[str, str], *, quiet: bool) -> Contents:

@@ -12,7 +12,6 @@ import importlib
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,6 +30,7 @@ BUG = 70  # EX_SOFTWARE of sysexits.h
 # Each command, in the order of the help: the module whose `app` holds it, and the help if it is a group
 COMMANDS: dict[str, tuple[str, str | None]] = {
     "send": ("heartbeat_cli.commands.send", None),
+    "run": ("heartbeat_cli.commands.run", None),
     "dashboard": ("heartbeat_cli.commands.dashboard", None),
     "apply": ("heartbeat_cli.commands.apply", None),
     "agents": ("heartbeat_cli.commands.agents", "Look at the watched agents; pause, resume, retire them."),
@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "token": ("heartbeat_cli.commands.token", "Create, list, rotate and revoke access tokens."),
     "cron": ("heartbeat_cli.commands.cron", "The crontab lines of the schedule."),
     "local": ("heartbeat_cli.commands.local", "The local backend: a Convex deployment on this machine."),
+    "doctor": ("heartbeat_cli.commands.doctor", None),
     "config": ("heartbeat_cli.commands.config", None),
     "functions": ("heartbeat_cli.commands.functions", "What a push would do to a deployment."),
 }
@@ -51,6 +52,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt:  # while starting: commands are caught in `run`
         code = INTERRUPTED
     except Exception:  # a bug: its traceback is shown, but the client that may be left must not hold us back
+        import traceback  # noqa: PLC0415 - 5 ms that a wrapped command would wait
+
         with contextlib.suppress(OSError):
             _tell_of_bug(traceback.format_exc())
         code = BUG
@@ -69,31 +72,55 @@ def _tell_of_bug(trace: str) -> None:
 
 def _main(arguments: list[str]) -> int:
     gc.set_threshold(OBJECTS_BEFORE_GC)
-    _open_streams()
+    closed = _open_streams()
+    if arguments[:1] == ["run"]:
+        from heartbeat_cli import run as wrapped  # noqa: PLC0415 - and nothing that is heavy: a command waits
+
+        code = wrapped.main(arguments[1:], closed)
+        if code is not None:
+            os._exit(code)
     if arguments == ["--version"]:  # answered before any heavy import: crontab lines use it as a probe
         print(version_line())
         sys.exit(0)
-    if arguments[:2] == ["spool", "deliver"] and "--quiet" in arguments:
+    if _unasked(arguments):
         # before any heavy import: a crontab line asks each five minutes
         from heartbeat_cli import config, spool  # noqa: PLC0415
 
         waiting = spool.idle(config.data_dir(os.environ), time.time_ns() // 1_000_000)
         if waiting is not None:
             return spool.STILL_WAITING if waiting else 0
+    if arguments in (["local", "keep"], ["local", "keep", "--systemd"]):
+        # the same, each minute
+        from heartbeat_cli import service_keep  # noqa: PLC0415
+
+        return service_keep.main(os.environ, systemd="--systemd" in arguments)
     return run(arguments)
 
 
-def _open_streams() -> None:
+def _unasked(arguments: list[str]) -> bool:
+    """Whether it is `spool deliver --quiet`, as a crontab has it, with --home or without."""
+    match arguments:
+        case ["spool", "deliver", "--quiet"] | ["spool", "deliver", "--quiet", "--home", _]:
+            return True
+        case ["spool", "deliver", "--home", _, "--quiet"]:
+            return True
+    return False
+
+
+def _open_streams() -> tuple[int, ...]:
     """Three streams, whatever we were started with: some cron daemons close them, and a closed descriptor
-    would be taken by the next file that is opened.
+    would be taken by the next file that is opened. Returns those that were closed.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    closed = []
+    for handle, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
+            closed.append(handle)
             # the lowest free descriptor, and so the one that was closed
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         # An agent's emoji must not end in a traceback because cron's locale is not UTF-8
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    return tuple(closed)
 
 
 def version_line() -> str:
@@ -113,7 +140,9 @@ def run(arguments: Sequence[str]) -> int:
 
     forget()
     words = [word for word in arguments if not word.startswith("-")]
-    invocation = Invocation(command=words[0] if words else "", json="--json" in arguments)
+    invocation = Invocation(
+        command=words[0] if words else "", json="--json" in arguments, words=list(arguments)
+    )
     try:
         code = typer.main.get_command(build(words[:1])).main(
             args=list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=invocation

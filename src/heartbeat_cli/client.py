@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self
 
 from heartbeat_cli.address import normalise_url
 from heartbeat_cli.answer import Answer, Args, Failure, Kind, Rejection, Value
@@ -23,7 +23,10 @@ from heartbeat_cli.errors import HeartbeatError, Refused, SettingsProblem, Unrea
 from heartbeat_cli.scrub import remember, remember_key, scrubbed
 from heartbeat_cli.shapes import Misshapen, plain, sound
 
-__all__ = ["Connection", "Deadline", "leave", "normalise_url", "probe_version", "run_admin"]
+__all__ = ["Connection", "Deadline", "greeting", "leave", "normalise_url", "run_admin"]
+
+if TYPE_CHECKING:
+    from heartbeat_cli.transport_http import Greeting
 
 TransportName = Literal["auto", "ws", "http"]
 Body = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
@@ -158,13 +161,13 @@ def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], dead
         return _judged(url, path, transport.call_as_admin(admin_key, path, args))
 
 
-def probe_version(url: str, deadline: Deadline, *, proxied: bool = False) -> str:
-    """The version that the deployment at `url` states; raises `Unreachable` with the cause."""
+def greeting(url: str, deadline: Deadline, *, proxied: bool = False) -> Greeting:
+    """What the deployment at `url` says of itself to everybody; raises `Unreachable` with the cause."""
     from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
     transport = HttpTransport(normalise_url(url), deadline, proxied=proxied)
     with _fit_to_be_told(), contextlib.closing(transport):
-        return transport.version()
+        return transport.greeting()
 
 
 def leave(code: int) -> NoReturn:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,12 +37,15 @@ PLAIN: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Invocation:
-    """One call of the program: what reporting its failure needs, filled in as it becomes known."""
+    """One call of the program: its words, and what reporting its failure needs, filled in as it becomes
+    known.
+    """
 
     command: str
     json: bool
     deployment: str | None = None
     said_deployment: str | None = None
+    words: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Edge:
 
     def at(self, url: str) -> Edge:
         """The same for another deployment, with the token that is kept for that one."""
-        if url == self.settings.url:
+        if self.settings.url is not None and url in {self.settings.url, self.settings.spooled_as()}:
             return self
         env = {name: value for name, value in os.environ.items() if name != config.TOKEN_VARIABLE}
         flags = replace(self.flags, url=url)
@@ -147,12 +150,13 @@ NONE: tuple[str, ...] = ()
 
 
 def register(
-    app: typer.Typer, name: str, common: Sequence[str] = CALLS
+    app: typer.Typer, name: str, common: Sequence[str] = CALLS, *, warns: bool = True
 ) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
     """Make a function (edge, its own options…) -> Answer the command `name` of `app`.
 
     `name` is the whole of it as JSON shows it (`agents list`); its last word is the command's name in `app`.
     The function's docstring is the command's help. Besides --json it takes the `common` options.
+    `warns`: what is odd about the settings is said on stderr; else the command tells it itself.
     """
 
     def wrap(function: Callable[..., Answer]) -> Callable[..., int]:
@@ -163,7 +167,7 @@ def register(
             invocation.command, invocation.json = name, as_json
             flags = config.Flags(**{key: given.pop(key) for key in common})
             settings = config.load(flags, os.environ, _working_directory())
-            for warning in settings.warnings:
+            for warning in settings.warnings if warns else ():
                 say(f"heartbeat: {output.shown(warning)}")
             edge = Edge(settings, as_json, invocation, flags)
             answer = function(edge, **given)

@@ -41,8 +41,9 @@ LOCAL_WORD = "local"  # as an address: this user's local backend, whatever else 
 LOCAL_MARK = " (local backend)"  # of a source that says so
 
 TOKEN_VARIABLE = "HEARTBEAT_TOKEN"  # noqa: S105 - a variable's name
-# What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret
-INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
+# What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret. Through
+# XDG_RUNTIME_DIR systemctl finds the user's own systemd
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
 
 DEADLINE_DEFAULT_S = 10.0  # long enough for a cold cloud deployment, short enough for a job each minute
 DEADLINE_LEAST_S = 1.0  # below it a TLS handshake over a bad line already fails
@@ -108,6 +109,12 @@ class Settings:
             raise self.url_problem or AssertionError("a missing address has a problem that says so")
         return self.url
 
+    def spooled_as(self) -> str:
+        """What the spool calls the deployment: its address, or `local`, as the local backend may get another
+        port. Raises as `deployment`.
+        """
+        return LOCAL_WORD if self.is_local else self.deployment()
+
     def needed_token(self) -> str:
         """The token for the deployment. Raises `SettingsProblem` with how to get one."""
         if self.token is not None:
@@ -145,6 +152,11 @@ def data_dir(environ: Mapping[str, str]) -> Path:
     """Where this user's local backend and spool are; for whoever needs to know nothing else."""
     env = {name: value for name, value in environ.items() if value.strip()}
     return _xdg(env, "XDG_DATA_HOME", _user_home(env) / ".local/share")[0] / APP_DIR
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process that outlives this shell gets of its environment."""
+    return {name: environ[name] for name in INHERITED if environ.get(name, "").strip()}
 
 
 def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -208,7 +220,7 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
         host=host,
         colour="NO_COLOR" not in env and env.get("TERM") != "dumb",
         columns=int(env["COLUMNS"]) if COLUMNS.fullmatch(env.get("COLUMNS", "")) else None,
-        inherited={name: env[name] for name in INHERITED if name in env},
+        inherited=inherited(env),
         sources=sources,
         warnings=tuple(warnings),
     )
@@ -342,6 +354,8 @@ def _token(
     env: Mapping[str, str], config_dir: Path, url: str | None, warnings: list[str]
 ) -> tuple[str | None, str | None, str]:
     if TOKEN_VARIABLE in env:
+        if not env[TOKEN_VARIABLE].isprintable():
+            raise SettingsProblem(f"{TOKEN_VARIABLE} is no text that could be a token")
         return env[TOKEN_VARIABLE].strip(), None, TOKEN_VARIABLE
     stored = tokens.stored(config_dir, url, warnings) if url else None
     if stored is None:

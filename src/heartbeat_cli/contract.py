@@ -8,6 +8,7 @@ from __future__ import annotations
 from heartbeat_cli.contact import DEPLOY
 
 VERSION = 2  # of what this program was written against
+FAIL_AFTER_SINCE = 2  # of a schedule's agents
 BATCHES_SINCE = 2  # mutations/recordHeartbeats, queries/getToken
 
 

@@ -20,11 +20,12 @@ from heartbeat_cli.output import Table, shown
 HEALTH_WORDS = ("degraded", "failing", "late", "new", "ok", "paused")  # as shown, worst first
 BAD = frozenset({"degraded", "failing"})  # what --check is about
 DATED = BAD | {"late", "paused"}  # for how long is worth the width
+WORKING = "working"  # what a start report says
 STATUSES_WAITING_FOR_SOMEBODY = frozenset({"blocked", "waiting"})
 
 # Rule 10, with `late` and "nothing done" sorted in
 _RANKS = ("degraded", "failing", "late", "needs somebody", "new", "nothing done", "ok", "paused")
-_STYLES = {
+STYLES = {
     "degraded": "bold red",
     "failing": "red",
     "late": "yellow",
@@ -83,8 +84,11 @@ def _is_late(row: Row, now: float) -> bool:
 
 def _first_missed(row: Row) -> float | None:
     """The first expected instant of the silence that lasts: one that passed while a run went on, or before
-    the agent was heard of otherwise, is none of it. None where only the backend could tell: of cron fires.
+    the agent was heard of otherwise, is none of it. None where only the backend could tell, and its functions
+    do not yet: of cron fires.
     """
+    if row.get("firstMissAt") is not None:
+        return float(row["firstMissAt"])
     at, last, schedule = row.get("dueAt"), row.get("lastHeartbeatAt"), row.get("schedule") or {}
     if at is None or last is None or at > last:
         return at
@@ -106,21 +110,55 @@ def views(rows: Iterable[Row], now: float) -> list[View]:
 
 
 def table(seen: Sequence[View], now: float, zone: tzinfo | None) -> Table:
-    """A row for each agent, in the order of `seen`; coming instants are told in `zone`, None: this host's."""
-    result = Table(("agent", "health", "last", "due", "tasks", "said"))
+    """A row for each agent, in the order of `seen`; instants are told in `zone`, None: this host's.
+
+    Where an agent has runs and the page has room there is a column about them.
+    """
+    with_runs = any(view.row.get("lastRun") for view in seen)
+    header = ("agent", "health", "last", "due", "tasks", *(("run",) if with_runs else ()), "said")
+    result = Table(header, spare=header.index("run") if with_runs else None)
     for view in seen:
         row = view.row
         result.rows.append(
             (
                 shown(str(row.get("agent"))),
-                Text(_health(view, now), style=_STYLES.get(view.health, "")),
+                Text(_health(view, now), style=STYLES.get(view.health, "")),
                 times.ago(row.get("lastHeartbeatAt"), now),
                 due(view, now, zone),
                 tasks(row),
-                said(view, now),
+                *((last_run(row),) if with_runs else ()),
+                said(view, now, zone),
             )
         )
     return result
+
+
+def open_runs(row: Row) -> list[Mapping[str, Any]]:
+    """The runs that go on, oldest first. Where the functions tell only since when one does, that one."""
+    if "openRuns" in row:
+        return sorted(row["openRuns"], key=lambda run: float(run["startedAt"]))
+    return [] if row.get("runningSince") is None else [{"startedAt": row["runningSince"]}]
+
+
+def overruns(run: Mapping[str, Any], now: float) -> bool:
+    """Whether an open run is past its deadline."""
+    deadline = run.get("deadlineAt")
+    return deadline is not None and now >= deadline
+
+
+def overrunning(row: Row, now: float) -> bool:
+    """Whether any run of an agent is; that the sweep has not noticed yet does not matter."""
+    noticed = row.get("reason") == "overrunning" and bool(row.get("degraded"))
+    return noticed or any(overruns(run, now) for run in open_runs(row))
+
+
+def last_run(row: Row) -> str:
+    """How the run that finished last went: how long it took and, unless all was well, its exit code."""
+    run = row.get("lastRun") or {}
+    parts = [] if run.get("durationMs") is None else [times.took(run["durationMs"])]
+    if run.get("exitCode"):
+        parts.append(f"exit {int(run['exitCode'])}")
+    return ", ".join(parts) or "-"
 
 
 def since(view: View, now: float) -> float | None:
@@ -177,18 +215,21 @@ def tasks(row: Row) -> str:
     )
 
 
-def said(view: View, now: float) -> Text:
+def said(view: View, now: float, zone: tzinfo | None = None) -> Text:
     """The agent's own words; where it said nothing, what is known instead; then what else is worth a look."""
     row = view.row
-    text = Text()
-    if row.get("runningSince") is not None:
-        text.append(f"running for {times.span(now - row['runningSince'])}; ")
+    text = Text(_running(view, now, zone))
+    failures, allowed = int(row.get("consecutiveFailures", 0)), int(row.get("failAfter", 1))
+    if 0 < failures < allowed:
+        text.append(f"{failures} of {allowed} failures; ", style="yellow")
+    elif failures > 1:
+        text.append(f"{failures} failures in a row; ", style="red")
     if view.health == "degraded" and row.get("reason") == "never reported":
         text.append("never reported; ")
     status = str(row.get("status") or "")
     if status in STATUSES_WAITING_FOR_SOMEBODY and row.get("statusSince") is not None:
         text.append(f"{status} for {times.span(now - row['statusSince'])}: ")
-    elif status not in {"", "ok", "error"}:
+    elif status not in {"", "ok", "error"} and not (status == WORKING and open_runs(row)):
         text.append(f"{shown(status)}: ")
     if view.nothing_done_for is not None:
         runs = int(row.get("runsSinceActed", 0))
@@ -202,10 +243,28 @@ def said(view: View, now: float) -> Text:
     return text[: len(text.plain.rstrip("; :"))]
 
 
+def _running(view: View, now: float, zone: tzinfo | None) -> str:
+    runs = open_runs(view.row)
+    if not runs:
+        return ""
+    since = runs[0]["startedAt"]
+    many = f"{len(runs)} running, since {times.since(since, now, zone)}"
+    text = f"running for {times.span(now - since)}" if len(runs) == 1 else many
+    unnoticed = view.row.get("reason") != "overrunning" and overrunning(view.row, now)
+    return f"{text}, overrunning; " if unnoticed else f"{text}; "
+
+
+def _fails(view: View) -> bool:
+    """Whether the last error is the news: it was in the last report, or before a run that goes on now."""
+    row = view.row
+    failing = view.health == "failing" and row.get("status") == WORKING
+    return bool(row.get("lastError")) and (row.get("status") == "error" or failing)
+
+
 def _append_words(text: Text, view: View) -> None:
     row, error = view.row, view.row.get("lastError")
-    if row.get("status") == "error" and error:
-        text.append(shown(str(error.get("message", "")), SAID_LIMIT), style="red")
+    if _fails(view):
+        text.append(shown(str((error or {}).get("message", "")), SAID_LIMIT), style="red")
     elif row.get("summary"):
         text.append(shown(str(row["summary"]), SAID_LIMIT))
     elif row.get("result") == "noop" and view.nothing_done_for is None:
@@ -220,7 +279,7 @@ def _notes(view: View, now: float) -> Iterable[tuple[str, str]]:
     received, alive = row.get("lastReceivedAt"), row.get("lastHeartbeatAt")
     if received is not None and alive is not None and received - alive > DELIVERED_LATE_MS:
         yield f"delivered {times.span(received - alive)} late", "yellow"
-    if error and row.get("status") != "error" and now - error.get("at", 0) < ERROR_SHOWN_FOR_MS:
+    if error and not _fails(view) and now - error.get("at", 0) < ERROR_SHOWN_FOR_MS:
         yield (
             f"error {times.ago(error['at'], now)}: {shown(str(error.get('message', '')), SAID_LIMIT)}",
             "dim",
@@ -251,12 +310,18 @@ def totals_line(counts: Mapping[str, int]) -> str:
     )
 
 
+def sweep_is_late(monitor: Mapping[str, Any], now: float) -> bool:
+    """Whether the sweep should have run by now, and has not."""
+    ran = monitor.get("sweepRanAt")
+    return ran is None or now - ran > SWEEP_LATE_AFTER * monitor.get("sweepEveryMs", SWEEP_EVERY_MS)
+
+
 def sweep_line(monitor: Mapping[str, Any], now: float) -> Text:
     """The monitor's own heartbeat: without a sweep nobody becomes degraded, so its silence is said loudly."""
     ran = monitor.get("sweepRanAt")
     if ran is None:
         return Text("the sweep has not run yet", style="yellow")
-    if now - ran > SWEEP_LATE_AFTER * monitor.get("sweepEveryMs", SWEEP_EVERY_MS):
+    if sweep_is_late(monitor, now):
         return Text(f"sweep late: last {times.ago(ran, now)}, silence is not noticed", style="bold red")
     line = Text(f"sweep {times.ago(ran, now)}")
     hold = monitor.get("holdUntil")
@@ -268,10 +333,15 @@ def sweep_line(monitor: Mapping[str, Any], now: float) -> Text:
 
 
 def as_json(fleet: Fleet, seen: Sequence[View], counts: Mapping[str, int]) -> dict[str, Any]:
-    """The rows as the deployment tells them, each with `shownHealth`; totals by the health as shown."""
+    """The rows as the deployment tells them, each with what only a clock can tell: `shownHealth` and
+    `overrunning`; totals by the health as shown.
+    """
     return {
         "asOf": fleet.as_of,
-        "agents": [{**view.row, "shownHealth": view.health} for view in seen],
+        "agents": [
+            {**view.row, "shownHealth": view.health, "overrunning": overrunning(view.row, fleet.as_of)}
+            for view in seen
+        ],
         "totals": dict(counts),
         "monitor": dict(fleet.monitor),
     }

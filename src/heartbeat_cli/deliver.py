@@ -4,8 +4,10 @@
       │ answers, and tells what it knows
       ▼
     batch ──each item──▶ recorded, duplicate: removed │ refused for good: aside │ else: put off
-      ├──fails as a whole──▶ its halves, down to single heartbeats; one that fails alone is put off
-      └──no answer──▶ its entries are put off (the first time for nothing), and this is the end
+      ├──fails as a whole──▶ its halves, down to single heartbeats; one that fails alone is put off, and
+      │                      after a second of its agent all of that agent
+      └──no answer──▶ its entries are put off (the first time for nothing), and this is the end; the next
+                      time they go in smaller batches
 
 What may be delivered: entries sent with the token that is used now, and those of an older token for whose
 agents this one may send (the deployment says which are older, and whose agents they are).
@@ -13,7 +15,8 @@ agents this one may send (the deployment says which are older, and whose agents 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +28,10 @@ from heartbeat_cli.spool_entry import Entry, Trouble, count
 
 RECORD = "mutations/recordHeartbeat"
 BATCH = 100  # what mutations/recordHeartbeats takes
-FAILURES_IN_A_ROW = 3  # single heartbeats; after so many it is the functions that fail, not the heartbeats
+AGENT_FAILURES = 2  # of single heartbeats: then it is what the functions make of the agent, not the heartbeat
+AGENTS_IN_A_ROW = 3  # whose heartbeats fail: then it is the functions, whoever reports
+SMALLER_BY = 4  # each time a call with it was not answered
+REASON_CHARS = 200  # kept of an error: it stands beside each of thousands of heartbeats
 FREE_OF_BLAME = 1  # tries that got no answer: the first time it is hardly the heartbeat that is at fault
 TOKENS_ASKED_FOR = 100  # what queries/getToken takes
 DONE = frozenset({"recorded", "duplicate"})
@@ -55,11 +61,11 @@ def answered(error: HeartbeatError) -> bool:
 
 def trouble(error: HeartbeatError) -> Trouble:
     """What the spool keeps of an error."""
-    code = getattr(error, "cause", error.code)
+    code, reason = getattr(error, "cause", error.code), str(error)[:REASON_CHARS]
     if not isinstance(error, Refused):
-        return Trouble(code, str(error), free=0 if answered(error) else FREE_OF_BLAME)
+        return Trouble(code, reason, free=0 if answered(error) else FREE_OF_BLAME)
     least = error.data.get("retryAfterMs")
-    return Trouble(code, str(error), least_ms=least if isinstance(least, int) and least > 0 else 0)
+    return Trouble(code, reason, least_ms=least if isinstance(least, int) and least > 0 else 0)
 
 
 def done(answer: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -69,9 +75,27 @@ def done(answer: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return answer
 
 
+def _agent_of(entry: Entry) -> dict[str, str]:
+    return {"deployment": entry.deployment, "agent": entry.agent}
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """In their order, so many in a call as may be: fewer of those that were in one that was not answered."""
+    part: list[Entry] = []
+    for entry in entries:
+        room = max(1, BATCH // SMALLER_BY**entry.tries)
+        if part and (len(part) >= room or part[0].tries != entry.tries):
+            yield part
+            part = []
+        part.append(entry)
+    if part:
+        yield part
+
+
 @dataclass(slots=True)
 class Delivery:
-    """Delivers what waits for one deployment; `recorded`, `duplicates` and `aside` count what became of it.
+    """Delivers what waits for one deployment; `recorded`, `duplicates` and `aside` count what became of it,
+    `reached` says whether anybody answered.
 
     The caller holds the spool's lock. `fingerprint`: of the token that `caller` sends with. `may_go_on` is
     asked before each call. `but`: the id of an entry to leave alone.
@@ -87,9 +111,12 @@ class Delivery:
     recorded: int = 0
     duplicates: int = 0
     aside: int = 0
-    notes: list[str] = field(default_factory=list)
+    reached: bool = False
+    known: object = None  # the version of the contract that the deployment states
     _batches: bool = False
-    _failures: int = 0
+    _failures: Counter[str] = field(default_factory=Counter)
+    _failing: set[str] = field(default_factory=set)  # agents, since the last that did not
+    _put_off: set[frozenset[tuple[str, str]]] = field(default_factory=set)
 
     @property
     def delivered(self) -> int:
@@ -109,14 +136,20 @@ class Delivery:
         while due := self.spool.due(self.deployment, list(tokens), self._ms(), after=number, limit=BATCH):
             number = due[-1].number
             agents = ((entry, tokens[entry.fingerprint]) for entry in due if entry.heartbeat_id != self.but)
-            if not self._deliver([entry for entry, own in agents if own is None or entry.agent in own]):
+            mine = [entry for entry, own in agents if own is None or entry.agent in own]
+            if not all(self._deliver(part) for part in _parts(mine)):
                 return
 
-    def told(self) -> list[str]:
-        """What people should know of it."""
+    def odd(self, where: str) -> list[str]:
+        """What people should know of the deployment, whose address is `where`."""
+        note = contract.note(self.known, where)
+        return [note] if note else []
+
+    def told(self, where: str) -> list[str]:
+        """What people should know of it; `where` is the address of the deployment."""
         done = f"delivered {count(self.delivered)} that had waited"
         aside = f"{count(self.aside)} that had waited: refused, set aside (heartbeat spool list)"
-        return self.notes + [done] * (self.delivered > 0) + [aside] * (self.aside > 0)
+        return self.odd(where) + [done] * (self.delivered > 0) + [aside] * (self.aside > 0)
 
     def failed(self, entry: Entry, error: HeartbeatError) -> None:
         """A call with this one heartbeat failed: keep what that means for it, and for those like it."""
@@ -125,12 +158,21 @@ class Delivery:
             self.spool.set_aside(entry.heartbeat_id, problem)
             self.aside += 1
             return
-        alike = {"deployment": entry.deployment, "agent": entry.agent}
+        alike = _agent_of(entry)
         if problem.code == UNAUTHORIZED:
             alike["fingerprint"] = entry.fingerprint
         elif problem.code != SLOW_DOWN:
             alike = {"heartbeat_id": entry.heartbeat_id}
-        self.spool.put_off(alike, problem, self._ms())
+        self._all_put_off(alike, problem)
+
+    def _all_put_off(self, alike: Mapping[str, str], problem: Trouble) -> None:
+        """Once in this delivery, however many of them were refused together."""
+        if frozenset(alike.items()) not in self._put_off:
+            self._put_off.add(frozenset(alike.items()))
+            self.spool.put_off(alike, problem, self._ms())
+
+    def _is_put_off(self, entry: Entry) -> bool:
+        return any(all(getattr(entry, name) == value for name, value in one) for one in self._put_off)
 
     def _ms(self) -> int:
         return self.now().wall_ms
@@ -148,9 +190,9 @@ class Delivery:
         except Unreachable as unreachable:
             if not answered(unreachable):
                 raise
+        self.reached = True
         self._batches = isinstance(known, int) and known >= contract.BATCHES_SINCE
-        note = contract.note(known, self.deployment)
-        self.notes += [note] if note else []
+        self.known = known
 
     def _tokens(self) -> dict[str, frozenset[str] | None]:
         """Of which tokens entries may be delivered, and for which agents; None is all."""
@@ -162,6 +204,9 @@ class Delivery:
         ]
         if not others:
             return mine
+        for print_ in others:
+            waits = Trouble("other_token", f"waits for the token {print_}, or a newer one for its agent")
+            self.spool.explain({"deployment": self.deployment, "fingerprint": print_}, waits)
         try:
             body = {"fingerprints": others[:TOKENS_ASKED_FOR]}
             token = self.caller.query("queries/getToken", "request", body)
@@ -177,6 +222,7 @@ class Delivery:
 
     def _deliver(self, entries: Sequence[Entry]) -> bool:
         """Deliver these. False when there is no time left."""
+        entries = [entry for entry in entries if not self._is_put_off(entry)]
         if not entries:
             return True
         if not self.may_go_on():
@@ -223,11 +269,14 @@ class Delivery:
             self.failed(entry, refused)
         except Unreachable as error:
             self.failed(entry, error)
-            self._failures += 1
-            if not answered(error) or self._failures >= FAILURES_IN_A_ROW:
+            self._failing.add(entry.agent)
+            if not answered(error) or len(self._failing) >= AGENTS_IN_A_ROW:
                 raise
+            self._failures[entry.agent] += 1
+            if self._failures[entry.agent] >= AGENT_FAILURES:
+                self._all_put_off(_agent_of(entry), trouble(error))
         else:
-            self._failures = 0
+            self._failing.clear()
             self._remove({entry.heartbeat_id: answer})
 
     def _remove(self, answers: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@
     ├── Refused                      1  refused *    the deployment answered, and said no
     ├── Unreachable                 75  unreachable  no answer that counts; `cause` says why
     ├── SpoolProblem                 1  spool        the spool of this host cannot be used, or is full
+    ├── CrontabProblem               1  crontab      the crontab of this host cannot be read, or not written
     ├── Spooled                     75  spooled      kept, not delivered, and --strict wants it delivered
     └── Lost                         1  lost         neither delivered nor kept
 
@@ -37,7 +38,7 @@ Cause = Literal[
 class HeartbeatError(Exception):
     """Base of the tree: one sentence for people, without a secret in it, and a hint what to do next.
 
-    `details` are further fields of the error in JSON.
+    `details` are further fields of the error in JSON; `notes` what else people should know.
     """
 
     exit_code: ClassVar[int] = 1
@@ -47,6 +48,7 @@ class HeartbeatError(Exception):
         super().__init__(message)
         self.hint = hint
         self.details: dict[str, Any] = {}
+        self.notes: Sequence[str] = ()
 
 
 class UsageProblem(HeartbeatError):
@@ -125,6 +127,12 @@ class SpoolProblem(HeartbeatError):
     """The spool of this host cannot be read or written, or has no room left; what it held is still there."""
 
     code = "spool"
+
+
+class CrontabProblem(HeartbeatError):
+    """The crontab of this user cannot be read, or not be changed; it is as it was."""
+
+    code = "crontab"
 
 
 class Spooled(HeartbeatError):

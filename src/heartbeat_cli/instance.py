@@ -7,13 +7,17 @@
         backend.json     what it was when it was last ready; stays when it stops, so that its address is known
         ready.json       the backend's stdout: the one line it prints when it is ready
         backend.log      the backend's stderr
-        up.lock          locked by `up` and `down` while they work: one at a time
+        up.lock          locked by `up`, `keep` and `down` while they work: one at a time
+        stay-down        there from `down` to the next `up`: whoever keeps it running is to leave it alone
+        wish.json        what an `up` under systemd wants the unit to start: gone when it has
+        service.pid      its process id as systemd reads it, which removes the file when the process is gone
         cache/           the backend's code as Node compiled it: may be deleted at any time
         before-restore-T/  the database that a restore at T replaced: nobody uses it, may be deleted
         restore.part/    a database on its way in, not yet judged
+        check.part/      a copy of the database, looked at
         next-T/          a database that is to take the place of db/, decided at T
 
-States, and who moves them (`up` and `down`, never two at once, and the kernel):
+States, and who moves them (`up`, `keep` and `down`, never two at once, and the kernel):
 
     stopped ──up: locks backend.lock, hands it to the process──▶ starting ──backend.json written──▶ running
        ▲                                                            │                                  │
@@ -85,6 +89,9 @@ class Instance:
         self.database = self.folder / "db"
         self.admin_key = self.folder / "admin-key"
         self.log = BackendLog(self.folder / "backend.log")
+        self.stay_down = self.folder / "stay-down"
+        self.wish = self.folder / "wish.json"
+        self.service_pid = self.folder / "service.pid"
         self._lock = self.folder / "backend.lock"
         self._turn = self.folder / "up.lock"
         self._record = self.folder / RECORD_FILE
@@ -103,7 +110,7 @@ class Instance:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait for other `up`s and `down`s of this instance, then keep them waiting. Makes the folder.
+        """Wait for others that start or end this instance, then keep them waiting. Makes the folder.
 
         Raises HeartbeatError when another takes too long.
         """
@@ -182,6 +189,10 @@ class Instance:
         coming.rename(self.database)
         sync(self.folder)
         return kept
+
+    def alive(self) -> bool:
+        """Whether a process lives, ready or not: a look at the lock and at nothing else."""
+        return not self._free()
 
     def wait_until_stopped(self, seconds: float) -> bool:
         """Wait for the process to be gone; false when it still runs after `seconds`."""

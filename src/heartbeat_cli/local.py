@@ -1,8 +1,9 @@
-"""The local backend of this user: up, down, how it stands.
+"""The local backend of this user: up, down, kept up, how it stands.
 
-`up` promises that the backend runs, ready, with the code that is on disk now; `down` that it does not run.
-Both can be repeated, typed twice at once, and interrupted. Whatever a backend acknowledged is on its disk
-before (it answers after the commit), so even `kill -9` loses none of it.
+`up` promises that the backend runs, ready, with the code that is on disk now; `down` that it does not run,
+and is not started again by `keep`, which is what cron or systemd calls. All can be repeated, typed twice at
+once, and interrupted. Whatever a backend acknowledged is on its disk before (it answers after the commit), so
+even `kill -9` loses none of it.
 
 What `up` finds, and what it does about it (the states themselves are in instance.py):
 
@@ -26,6 +27,7 @@ from heartbeat_cli.engine import Code, Digests, find_code, find_node
 from heartbeat_cli.errors import HeartbeatError, SettingsProblem, Unreachable
 from heartbeat_cli.instance import Instance, Record
 from heartbeat_cli.ports import instance_name, is_free, taker
+from heartbeat_cli.private_files import PRIVATE
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7210  # not 3210: Convex's own local deployments begin there. HTTP actions: the port after it
@@ -40,6 +42,7 @@ SAID_MAX = 300  # characters of it: about a document that does not fit it quotes
 MISFIT = "does not match the schema"  # of the functions, says the backend of a document
 
 State = Literal["running", "starting", "stopped"]
+Outcome = Literal["started", "restarted", "already running"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class LocalStatus:
 
     `started_at` is in epoch milliseconds and, like `pid`, None unless it is running. `older` names what runs
     in an older form than is on disk now: "functions", "backend". `answers` tells whether it answered a
-    request just now.
+    request just now, `stays_down` whether it was stopped by `down`.
     """
 
     state: State
@@ -61,6 +64,7 @@ class LocalStatus:
     functions: str | None
     older: tuple[str, ...]
     answers: bool
+    stays_down: bool
     data_bytes: int
 
     @property
@@ -73,7 +77,7 @@ class LocalStatus:
 class BroughtUp:
     """What `up` did; `reasons` says why it restarted a backend that ran."""
 
-    outcome: Literal["started", "restarted", "already running"]
+    outcome: Outcome
     reasons: tuple[str, ...]
     record: Record
 
@@ -97,6 +101,29 @@ class Wish:
     functions: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is there when the backend is to be brought up: what runs, if anything, and what was ready last.
+
+    `reasons` says why what runs is to be started again; `well`: it is not.
+    """
+
+    pid: int | None
+    record: Record | None
+    reasons: tuple[str, ...]
+    code: Code
+    digests: Digests
+
+    @property
+    def well(self) -> bool:
+        return self.pid is not None and not self.reasons
+
+    @property
+    def running(self) -> Record | None:
+        """The record of what runs; None while nothing does, or it is not ready."""
+        return self.record if self.record is not None and self.record.pid == self.pid else None
+
+
 def up(
     instance: Instance,
     wish: Wish,
@@ -110,43 +137,67 @@ def up(
     Raises SettingsProblem (no Node.js, no functions, a taken port, functions that do not load), Unreachable
     (it ended, or was not ready in time).
     """
-    if wish.port is not None and not 0 <= wish.port <= HIGHEST_PORT:
-        raise SettingsProblem(f"--port {wish.port} is not a port from 0 to {HIGHEST_PORT}")
-    code = find_code(wish.functions)
     with instance.alone():
-        digests = code.digests()
-        pid, record = instance.process(), instance.record()
-        reasons: tuple[str, ...] = ()
-        if pid is not None:
-            reasons = _reasons_to_restart(pid, record, wish, code, digests)
-            if record is not None and not reasons:
-                brought = BroughtUp("already running", (), record)
-                greet(brought)
-                return brought
-        plan = _Plan(find_node(inherited), code, digests, _ports(wish, record))
-        if record is not None and record.pid == pid:
-            # Now, so that a refusal leaves the one that runs as it is
-            _check_ports(plan.ports, but_not=_ports_of(record))
-        if pid is not None:
-            _end(instance, pid)
-        _check_ports(plan.ports)
-        record = _start(instance, plan, inherited, now_ms())
-        brought = BroughtUp("restarted" if pid is not None else "started", reasons, record)
+        found = look(instance, wish)
+        instance.stay_down.unlink(missing_ok=True)
+        if found.well and found.running is not None:
+            brought = BroughtUp("already running", (), found.running)
+            greet(brought)
+            return brought
+        brought = bring(instance, found, planned(found, wish, inherited), inherited, now_ms())
         greet(brought)
         return brought
 
 
+def look(instance: Instance, wish: Wish) -> Found:
+    """What there is to do for `up`; within `instance.alone()`. Raises SettingsProblem for a wish that cannot
+    be meant.
+    """
+    if wish.port is not None and not 0 <= wish.port <= HIGHEST_PORT:
+        raise SettingsProblem(f"--port {wish.port} is not a port from 0 to {HIGHEST_PORT}")
+    code = find_code(wish.functions)
+    digests = code.digests()
+    pid, record = instance.process(), instance.record()
+    reasons = _reasons_to_restart(pid, record, wish, code, digests) if pid is not None else ()
+    return Found(pid, record, reasons, code, digests)
+
+
+def planned(found: Found, wish: Wish, inherited: Mapping[str, str]) -> Plan:
+    """What is to be started. Raises SettingsProblem while what runs is still as it is: no Node.js, or a port
+    that another has.
+    """
+    plan = Plan(find_node(inherited), found.code, found.digests, _ports(wish, found.record))
+    if found.running is not None:
+        _check_ports(plan.ports, but_not=_ports_of(found.running))
+    return plan
+
+
+def bring(
+    instance: Instance, found: Found, plan: Plan, inherited: Mapping[str, str], now_ms: int
+) -> BroughtUp:
+    """Start what is planned, in place of what runs; within `instance.alone()`. Raises as `up` does."""
+    if found.pid is not None:
+        end(instance, found.pid)
+    instance.log.cut()
+    _check_ports(plan.ports)
+    outcome: Outcome = "restarted" if found.pid is not None else "started"
+    return BroughtUp(outcome, found.reasons, _start(instance, plan, inherited, now_ms))
+
+
 def down(instance: Instance) -> BroughtDown:
-    """See to it that no backend of this user runs. Raises HeartbeatError when it cannot be ended."""
+    """See to it that no backend of this user runs, until the next `up`. Raises HeartbeatError when it cannot
+    be ended.
+    """
     if not instance.folder.exists():
         return BroughtDown(None, killed=False)
     with instance.alone():
+        instance.stay_down.touch(PRIVATE)
         pid = instance.process()
-        return BroughtDown(pid, killed=pid is not None and _end(instance, pid))
+        return BroughtDown(pid, killed=pid is not None and end(instance, pid))
 
 
-def status(instance: Instance) -> LocalStatus:
-    """Look, and change nothing."""
+def status(instance: Instance, *, ask: bool = True) -> LocalStatus:
+    """Look, and change nothing. `ask`: also whether it answers, which takes a while where it does not."""
     pid, record = instance.process(), instance.record()
     ready = record is not None and record.pid == pid
     return LocalStatus(
@@ -159,7 +210,8 @@ def status(instance: Instance) -> LocalStatus:
         started_at=record.startedAt if record and ready else None,
         functions=record.functions if record else None,
         older=_older(record) if record and ready else (),
-        answers=bool(record and ready and _answers(record)),
+        answers=bool(ask and record and ready and _answers(record)),
+        stays_down=instance.stay_down.exists(),
         data_bytes=instance.data_bytes(),
     )
 
@@ -199,7 +251,7 @@ def _older(record: Record) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What is to be started: on these ports, this code, whose digests were taken before it is read."""
 
     node: Path
@@ -233,8 +285,7 @@ class _Plan:
         )
 
 
-def _start(instance: Instance, plan: _Plan, inherited: Mapping[str, str], now_ms: int) -> Record:
-    instance.log.cut()
+def _start(instance: Instance, plan: Plan, inherited: Mapping[str, str], now_ms: int) -> Record:
     log_before = instance.log.size()
     starting = instance.start(plan.command(instance), {**_process_settings(instance), **inherited})
     try:
@@ -278,7 +329,7 @@ def _did_not_start(exit_code: int | None, lines: list[str]) -> HeartbeatError:
     )
 
 
-def _end(instance: Instance, pid: int) -> bool:
+def end(instance: Instance, pid: int) -> bool:
     """End the process under the lock; true when it had to be killed. Only ever called with `process()`'s
     answer of this very moment: a process id that somebody else has got meanwhile is not under the lock.
     """

@@ -72,6 +72,7 @@ class Table:
     header: Sequence[str]
     rows: list[Sequence[str | Text]] = field(default_factory=list)
     last_lines: int = 2  # how many lines the last column may take on a terminal
+    spare: int | None = None  # the column that is left out where it would take width from the last one
 
 
 @dataclass(slots=True)
@@ -202,18 +203,22 @@ class Page:
 
     def table(self, table: Table) -> None:
         """All rows, each column as wide as the page lets it."""
+        header = list(table.header)
         cells = [[_text(cell) for cell in row] for row in table.rows]
-        widths = self._widths(table.header, cells)
-        if any(table.header):
-            self._row([_text(title, "bold") for title in table.header], widths)
+        widths = self._widths(header, cells)
+        if table.spare is not None and widths[-1] < min(SPARE_LEAST, self._natural(header, cells)[-1]):
+            del header[table.spare]
+            for row in cells:
+                del row[table.spare]
+            widths = self._widths(header, cells)
+        if any(header):
+            self._row([_text(title, "bold") for title in header], widths)
         for row in cells:
             self._row(row, widths, last_lines=table.last_lines)
 
     def _widths(self, header: Sequence[str], cells: list[list[Text]]) -> list[int]:
         """Each column as wide as it needs; on a narrow page the first gives way to the last."""
-        widths = [
-            max(len(title), *(row[index].cell_len for row in cells), 0) for index, title in enumerate(header)
-        ]
+        widths = self._natural(header, cells)
         room = self.width - GAP * (len(widths) - 1)
         share = min(widths[-1], max(LAST_LEAST, room // 4))
         over = sum(widths[:-1]) + share - room
@@ -221,6 +226,12 @@ class Page:
             widths[0] = max(min(widths[0], FIRST_LEAST), widths[0] - over)
         widths[-1] = max(1, min(widths[-1], room - sum(widths[:-1])))
         return widths
+
+    @staticmethod
+    def _natural(header: Sequence[str], cells: list[list[Text]]) -> list[int]:
+        return [
+            max(len(title), *(row[index].cell_len for row in cells), 0) for index, title in enumerate(header)
+        ]
 
     def _row(self, cells: Sequence[Text], widths: Sequence[int], *, last_lines: int = 1) -> None:
         *fixed, last = cells
@@ -248,6 +259,7 @@ class Page:
 GAP = 2  # blanks between columns
 FIRST_LEAST = 12  # columns that the first column (a name) keeps on a narrow page
 LAST_LEAST = 16  # columns that the last one (what was said) keeps
+SPARE_LEAST = 40  # columns that the last one has to have before there is room for one that can be spared
 
 
 def _text(value: str | Text, style: str = "") -> Text:

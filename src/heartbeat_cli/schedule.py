@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heartbeat_cli import markdown, times
+from heartbeat_cli.durations import duration_ms, duration_text
 from heartbeat_cli.errors import ScheduleProblem, UsageProblem
 from heartbeat_cli.heartbeat import agent_name, normalise_status
 from heartbeat_cli.markdown import Line
@@ -23,19 +24,10 @@ from heartbeat_cli.markdown import Line
 FILE_LIMIT_BYTES = 1_000_000  # some 5,000 agents; what is larger is not a page for people
 PURPOSE_LIMIT = 500  # characters; the backend's limits, told with a line number here
 HOST_LIMIT = 255
+FAIL_AFTER_MOST = 100  # reports in a row, the backend's limit
+DELAY_MOST_MS = 10 * times.MINUTE_MS  # more would move a run out of its expected instant's window
 CRON_FIELDS = 5
 THE_SCHEDULE = "the schedule"  # how errors call a text whose file is not known
-
-UNIT_MS = {"d": times.DAY_MS, "h": times.HOUR_MS, "m": times.MINUTE_MS, "s": times.SECOND_MS}
-_UNIT_WORDS = {
-    "d": r"d(?:ays?)?",
-    "h": r"h(?:ours?)?",
-    "m": r"m(?:in(?:utes?)?)?",
-    "s": r"s(?:ec(?:onds?)?)?",
-}
-_DURATION = re.compile(
-    r"\s*".join(rf"(?:(?P<{unit}>\d{{1,6}})\s*{words})?" for unit, words in _UNIT_WORDS.items())
-)
 
 # Column of the table: the names it may have in the header, compared without case, blanks and punctuation.
 COLUMNS = {
@@ -48,6 +40,8 @@ COLUMNS = {
     "grace": ("grace",),
     "misses": ("misses",),
     "max run": ("maxrun",),
+    "fail after": ("failafter",),
+    "delay": ("delay",),
     "act within": ("actwithin",),
     "host": ("host",),
 }
@@ -103,6 +97,8 @@ class Row:
     max_run_ms: int | None = None
     act_within_ms: int | None = None
     host: str | None = None
+    fail_after: int | None = None
+    delay_ms: int | None = None
 
     def wire(self) -> dict[str, Any]:
         """This row as mutations/applySchedule takes it; what is None is left out."""
@@ -114,6 +110,7 @@ class Row:
             "maxRunMs": self.max_run_ms,
             "actWithinMs": self.act_within_ms,
             "host": self.host,
+            "failAfter": self.fail_after,
         }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"agent": self.agent, "schedule": self.schedule.wire(), **given}
@@ -225,15 +222,6 @@ def _same_agent(cell: Sequence[str], agent: str) -> bool:
         return False
 
 
-def duration_ms(text: str) -> int | None:
-    """`6h`, `90m`, `1d`, `2h30m`, `45 s` in milliseconds; None for anything else, and for nothing at all."""
-    # One blank at most, each time: the pattern would try every way to share a thousand of them out
-    found = _DURATION.fullmatch(" ".join(text.split()).lower())
-    if not found:
-        return None
-    return sum(int(found[unit]) * ms for unit, ms in UNIT_MS.items() if found[unit]) or None
-
-
 @dataclass(frozen=True, slots=True)
 class _Table:
     header_line: int
@@ -318,6 +306,8 @@ def _row(line: int, cells: dict[str, str]) -> Row:
         max_run_ms=value("max run", _duration),
         act_within_ms=value("act within", _duration),
         host=value("host", lambda text: _text(text, HOST_LIMIT)),
+        fail_after=value("fail after", _fail_after),
+        delay_ms=value("delay", _delay),
     )
     if problems:
         raise _problem(problems)
@@ -357,6 +347,20 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
         raise UsageProblem("expected a whole number from 1")
     return int(text)
+
+
+def _fail_after(text: str) -> int:
+    found = _count(text)
+    if found > FAIL_AFTER_MOST:
+        raise UsageProblem(f"expected a whole number from 1 to {FAIL_AFTER_MOST}")
+    return found
+
+
+def _delay(text: str) -> int:
+    found = _duration(text)
+    if found > DELAY_MOST_MS:
+        raise UsageProblem(f"expected at most {duration_text(DELAY_MOST_MS)}")
+    return found
 
 
 def _text(text: str, limit: int) -> str:

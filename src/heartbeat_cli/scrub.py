@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
@@ -25,8 +26,13 @@ PROXY_SUFFIX = "_proxy"
 # Every part holds a whole one of the blocks that a secret falls into: texts are searched for these few first
 BLOCK_CHARS = PART_CHARS // 2
 
-_parts: set[str] = set()  # of every form of every secret, in small letters
-_blocks: set[str] = set()
+
+class _Known:
+    """Replaced as a whole, one at a time: another thread may be looking through them."""
+
+    parts: frozenset[str] = frozenset()  # of every form of every secret, in small letters
+    blocks: frozenset[str] = frozenset()
+    lock = threading.Lock()
 
 
 def remember(secret: str) -> None:
@@ -35,18 +41,22 @@ def remember(secret: str) -> None:
     if len(text) < LEAST_CHARS:
         return
     escaped = {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
-    for form in map(_lowered, {text, quote(text, safe=""), *escaped}):
+    parts, blocks = set[str](), set[str]()
+    for form in map(_lowered, {text, quote(text, safe="", errors="surrogateescape"), *escaped}):
         size = min(len(form), PART_CHARS)
-        _parts.update(form[start : start + size] for start in range(len(form) - size + 1))
-        _blocks.update(
+        parts.update(form[start : start + size] for start in range(len(form) - size + 1))
+        blocks.update(
             form[start : start + BLOCK_CHARS] for start in range(0, len(form) - BLOCK_CHARS + 1, BLOCK_CHARS)
         )
+    with _Known.lock:
+        _Known.parts |= parts
+        _Known.blocks |= blocks
 
 
 def forget() -> None:
     """Begin anew: each call of the program knows its own secrets only."""
-    _parts.clear()
-    _blocks.clear()
+    with _Known.lock:
+        _Known.parts = _Known.blocks = frozenset()
 
 
 def remember_key(key: str) -> None:
@@ -73,10 +83,10 @@ def _remember_proxy(address: str) -> None:
 
 def scrubbed(text: str) -> str:
     """`text` without any part of a remembered secret; where there was one stands `•••`."""
-    lowered = _lowered(text) if _blocks else ""
-    if not any(block in lowered for block in _blocks):
+    lowered = _lowered(text) if _Known.blocks else ""
+    if not any(block in lowered for block in _Known.blocks):
         return text
-    found = [part for part in _parts if part in lowered]
+    found = [part for part in _Known.parts if part in lowered]
     if not found:
         return text
     covered = bytearray(len(text))  # not a list of places: a hostile answer may be a secret a million times

@@ -33,7 +33,7 @@ from heartbeat_cli.errors import (
     Unreachable,
     UsageProblem,
 )
-from heartbeat_cli.heartbeat import Heartbeat, agent_name, compose, heartbeat_id
+from heartbeat_cli.heartbeat import Heartbeat, Run, agent_name, compose, heartbeat_id
 from heartbeat_cli.output import shown
 from heartbeat_cli.scrub import scrubbed
 from heartbeat_cli.spool import Spool
@@ -51,9 +51,13 @@ TURN_POLL_S = 0.02  # how often to look whether it is its turn: a delivery takes
 LEAST_TURN_S = 0.5  # of the deadline that must be left: a turn that comes later is of no use
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """What was asked to be reported; None where nothing was given."""
+    """What was asked to be reported; None where nothing was given.
+
+    `run`: the end of a run that it tells of; then the deployment counts the tasks. `at`: the moment it is
+    about, if that is not now. `heartbeat_id`: its id, if somebody else may send the same.
+    """
 
     agent: str
     status: str | None = None
@@ -62,6 +66,9 @@ class Report:
     result: str | None = None
     open_tasks: int | None = None
     stale_tasks: int | None = None
+    run: Run | None = None
+    at: Moment | None = None
+    heartbeat_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -77,24 +84,48 @@ class Sent:
     elapsed_ms: int = 0
 
 
-def send(
+def send(  # noqa: PLR0913 - what it works with
     report: Report,
     settings: Settings,
     deadline: Deadline,
     connect: Callable[[Deadline], Caller],
     now: Callable[[], Moment],
+    *,
+    kept: Callable[[], None] | None = None,
 ) -> Sent:
     """Keep one heartbeat, then deliver what waits for its deployment, and it; all within the deadline.
 
-    Raises `UsageProblem` before anything was kept or sent; after the attempt was logged `Refused` when the
-    deployment will never take it (it is set aside), `Lost` when it could be neither delivered nor kept.
+    `kept` is called once it is on the disk. Raises `UsageProblem` before anything was kept or sent; after the
+    attempt was logged `Refused` when the deployment will never take it (it is set aside), `Lost` when it
+    could be neither delivered nor kept.
     """
-    began, moment = time.monotonic(), now()
+    return _logged(report, settings, now, lambda attempt: attempt.run(connect, kept), deadline)
+
+
+def keep(
+    report: Report, settings: Settings, now: Callable[[], Moment], problem: HeartbeatError | None
+) -> Sent:
+    """Only keep one heartbeat, for whoever delivers next; `problem` is why, where there is one.
+
+    Raises as `send` does, `Lost` where it cannot be kept.
+    """
+    deadline = Deadline(settings.deadline_s)
+    return _logged(report, settings, now, lambda attempt: attempt.keep(problem), deadline)
+
+
+def _logged(
+    report: Report,
+    settings: Settings,
+    now: Callable[[], Moment],
+    work: Callable[[_Attempt], None],
+    deadline: Deadline,
+) -> Sent:
+    began, moment = time.monotonic(), report.at or now()
     heartbeat, notes = _compose(report, settings, moment.wall_ms)
     sent = Sent(heartbeat, notes)
     failure: HeartbeatError | None = None
     try:
-        _Attempt(sent, settings, deadline, moment, now).run(connect)
+        work(_Attempt(sent, settings, deadline, moment, now))
     except HeartbeatError as error:
         failure = error
         raise
@@ -103,6 +134,8 @@ def send(
         mishap = log.append(settings.log_path, _log_line(sent, failure, now().wall_ms))
         if mishap:
             notes.append(mishap)
+        if failure is not None:
+            failure.notes = notes
     return sent
 
 
@@ -114,18 +147,31 @@ class _Attempt:
     ) -> None:
         self._sent = sent
         self._now = now
+        self._url = settings.deployment()
         self._deadline = deadline
         self._spool = Spool(settings.data_dir, busy_s=settings.deadline_s * BUSY_SHARE)
         token = fingerprint(settings.needed_token())
-        self._entry = Entry.new(sent.heartbeat.body(), settings.deployment(), token, moment)
+        self._entry = Entry.new(sent.heartbeat.body(), settings.spooled_as(), token, moment)
         self._unkept: SpoolProblem | None = None
+        self._reached = False
 
-    def run(self, connect: Callable[[Deadline], Caller]) -> None:
+    def keep(self, problem: HeartbeatError | None) -> None:
+        """Only into the spool; `problem` is why. Raises `Lost`."""
+        try:
+            self._spool.add(self._entry)
+        except SpoolProblem as unkept:
+            raise Lost(f"{self._entry.agent} cannot be kept: {unkept}", hint=unkept.hint) from None
+        self._sent.problem = problem or Spooled("it was only kept")
+
+    def run(self, connect: Callable[[Deadline], Caller], kept: Callable[[], None] | None) -> None:
         """Fills in `sent`; raises what `send` raises."""
         try:
             self._spool.add(self._entry)
         except SpoolProblem as problem:
             self._unkept = problem
+        else:
+            if kept is not None:
+                kept()
         try:
             if self._my_turn():
                 self._deliver(connect(self._deadline))
@@ -177,7 +223,8 @@ class _Attempt:
             if not answered(error):
                 raise  # otherwise what failed with the others may do with ours
         finally:
-            self._sent.notes += older.told()
+            self._reached = older.reached
+            self._sent.notes += older.told(self._url)
         notes: list[str] = []
         counts = self._counts(caller, notes)
         try:
@@ -196,7 +243,7 @@ class _Attempt:
     def _counts(self, caller: Caller, notes: list[str]) -> dict[str, int]:
         """What to add to the heartbeat; nothing where it has its counts, or the deployment is to count."""
         heartbeat = self._sent.heartbeat
-        if heartbeat.open_tasks is not None:
+        if heartbeat.open_tasks is not None or heartbeat.run is not None:
             return {}
         body = {"agent": heartbeat.agent, "at": heartbeat.sent_at}
         try:
@@ -221,7 +268,9 @@ class _Attempt:
         try:
             entry = self._spool.leave(self._entry.heartbeat_id)
             if entry is None:
-                self._sent.answer = self._spool.answer(self._entry.heartbeat_id) or {"outcome": "recorded"}
+                self._sent.answer = self._spool.answer(self._entry.heartbeat_id)
+                if self._sent.answer is None:
+                    raise Lost(f"{self._entry.agent} was taken out of the spool (heartbeat spool drop)")
                 return
         except SpoolProblem:  # it is in there all the same
             self._sent.problem = busy
@@ -232,14 +281,16 @@ class _Attempt:
 
     def _undelivered(self, error: Refused | Unreachable) -> None:
         self._spool.hurry()
-        if not answered(error):
+        if not answered(error) and not self._reached:
             away = Trouble(error.code, str(error))
             self._book(lambda: self._spool.contact(self._entry.deployment, self._now().wall_ms, away))
         if self._unkept is not None:
             again = isinstance(error, Unreachable) and error.maybe_done
             raise Lost(
                 f"{self._entry.agent} is neither delivered nor kept: {error}; and {self._unkept}",
-                hint=f"{error.hint}; {SENDING_AGAIN}" if again else error.hint,
+                hint="; ".join(
+                    filter(None, [error.hint, self._unkept.hint, SENDING_AGAIN if again else None])
+                ),
             ) from None
         if error.code in FOR_GOOD:
             error.hint = error.hint or SET_ASIDE
@@ -262,7 +313,7 @@ def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbea
     if status is None:
         status = _status_of_row(agent, settings, warnings) or "ok"
     heartbeat, notes = compose(
-        heartbeat_id=heartbeat_id(sent_at, os.urandom(RANDOM_BYTES)),
+        heartbeat_id=report.heartbeat_id or heartbeat_id(sent_at, os.urandom(RANDOM_BYTES)),
         agent=agent,
         sent_at=sent_at,
         status=status,
@@ -274,6 +325,7 @@ def _compose(report: Report, settings: Settings, sent_at: int) -> tuple[Heartbea
         stale_tasks=report.stale_tasks,
         host=settings.host,
         client_version=__version__,
+        run=report.run,
     )
     return heartbeat, warnings + notes
 
@@ -292,7 +344,7 @@ def _status_of_row(agent: str, settings: Settings, warnings: list[str]) -> str |
 
 
 def _log_line(sent: Sent, failure: HeartbeatError | None, now: int) -> str:
-    heartbeat, answer = sent.heartbeat, sent.answer or {}
+    heartbeat, answer, run = sent.heartbeat, sent.answer or {}, sent.heartbeat.run
     problem = failure or sent.problem
     outcome = answer.get("outcome", "interrupted")
     if problem is not None:
@@ -306,6 +358,8 @@ def _log_line(sent: Sent, failure: HeartbeatError | None, now: int) -> str:
         "stale": answer.get("staleTasks", heartbeat.stale_tasks),
         "status": heartbeat.status,
         "result": heartbeat.result,
+        "run": run.phase if run else None,
+        "exit": run.exit_code if run else None,
         "elapsed_ms": sent.elapsed_ms,
         "id": heartbeat.heartbeat_id,
     }

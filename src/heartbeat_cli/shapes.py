@@ -125,7 +125,9 @@ TEXT, FLAG = _is_text, _is_flag
 COUNT = _between(0, WHOLE_MAX)
 SPAN = INSTANT = _between(0, LATEST_MS)
 DIFFERENCE = _between(-LATEST_MS, LATEST_MS)
+EXIT_CODE = _between(-WHOLE_MAX, WHOLE_MAX)
 
+_RUN_TOLD = {"startedAt?": INSTANT, "finishedAt?": INSTANT, "durationMs?": SPAN, "exitCode?": EXIT_CODE}
 _ROW = {
     "agent": TEXT,
     "purpose?": TEXT,
@@ -158,7 +160,13 @@ _ROW = {
     "clientVersion?": TEXT,
     "dueAt?": INSTANT,
     "degradeAt?": INSTANT,
+    "firstMissAt?": INSTANT,
+    "failAfter?": COUNT,
+    "consecutiveFailures?": COUNT,
     "runningSince?": INSTANT,
+    "openRuns?": [{"runId": TEXT, "startedAt": INSTANT, "deadlineAt?": INSTANT}],
+    "lastRun?": {**_RUN_TOLD, "status?": TEXT},
+    "sweepError?": {"message": TEXT, "at": INSTANT},
 }
 _PAGE = {"isDone": FLAG, "continueCursor": TEXT}
 _PAST = {
@@ -172,6 +180,22 @@ _PAST = {
     "openTasks?": COUNT,
     "staleTasks?": COUNT,
     "countsCapped?": FLAG,
+    "deliveredLateMs?": SPAN,
+    "run?": {"runId": TEXT, "phase": TEXT, **_RUN_TOLD, "output?": TEXT, "outputCut?": FLAG},
+}
+_RUN = {
+    "runId": TEXT,
+    **_RUN_TOLD,
+    "status?": TEXT,
+    "result?": TEXT,
+    "summary?": TEXT,
+    "error?": TEXT,
+    "output?": TEXT,
+    "outputCut?": FLAG,
+    "open?": FLAG,
+    "overrunning?": FLAG,
+    "deadlineAt?": INSTANT,
+    "host?": TEXT,
     "deliveredLateMs?": SPAN,
 }
 _FLIP = {
@@ -243,6 +267,7 @@ ANSWERS: dict[str, Any] = {
     },
     "queries/getAgent": {"row": _ROW, "nextExpectedAt?": [INSTANT], "flips?": [_FLIP]},
     "queries/getAgentHistory": {"heartbeats": [_PAST], **_PAGE},
+    "queries/getAgentRuns": {"runs": [_RUN], **_PAGE},
     "queries/listAgentTasks": {"tasks": [_TASK], **_PAGE},
     "queries/listTokens": {"tokens": [_TOKEN]},
     "queries/getAgentTaskCounts": {

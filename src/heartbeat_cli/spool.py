@@ -39,7 +39,7 @@ ENTRIES_MAX = 100_000  # four agents, each 5 minutes: 87 days
 AGENT_ENTRIES_MAX = 10_000  # so that a runaway loop of one agent leaves room for the others
 BACKOFF_FIRST_MS = 60_000  # the next minute of a crontab
 BACKOFF_MOST_MS = 3_600_000  # so that a deployment that is back has everything within the hour
-AWAY_MOST_MS = 240_000  # of a deployment: asked again by each crontab line of five minutes, so that after an
+AWAY_MOST_MS = 200_000  # of a deployment: asked again by each crontab line of five minutes, so that after an
 # outage everything is delivered before the functions, which hold for ten minutes, call anybody degraded
 BACKOFF_JITTER = 0.2  # a fleet that was put off together does not come back together
 ANSWERS_KEPT_MS = 600_000  # as long as a deadline can be: then nobody waits for them any more
@@ -88,14 +88,17 @@ class Spool:
     # --- the sender ---
 
     def add(self, entry: Entry) -> None:
-        """Keep a heartbeat; on the disk when this returns. A full spool is a `SpoolProblem`, too."""
+        """Keep a heartbeat; on the disk when this returns. One that is here already stays as it is.
+
+        A full spool is a `SpoolProblem`, too.
+        """
         with self._file.writing(durable=True) as database:
             agent = entry.agent
             _room(database, "the spool is full", ENTRIES_MAX)
             _room(database, f"the spool is full for {agent}", AGENT_ENTRIES_MAX, "WHERE agent = ?", agent)
             database.execute(
                 "INSERT INTO entries (heartbeat_id, agent, deployment, fingerprint, body, sent_at, boot,"
-                " boot_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " boot_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (heartbeat_id) DO NOTHING",
                 (
                     entry.heartbeat_id,
                     entry.agent,
@@ -217,6 +220,16 @@ class Spool:
                 values | _backoff(now, trouble, BACKOFF_MOST_MS),
             )
 
+    def explain(self, chosen: Mapping[str, str], why: Trouble) -> None:
+        """Why those that wait with these values of `CHOSEN` columns are not even tried."""
+        where = " AND ".join(f"{column} = :{column}" for column in chosen)
+        with self._file.writing() as database:
+            database.execute(
+                "UPDATE entries SET code = :code, reason = :reason WHERE aside = 0 AND reason IS NOT :reason"
+                f" AND {where}",
+                {**chosen, "code": why.code, "reason": why.reason},
+            )
+
     def contact(self, deployment: str, now: int, away: Trouble | None) -> None:
         """Whether the deployment could be reached, or why not: then who delivers unasked leaves it alone."""
         query = "SELECT 1 FROM deployments WHERE deployment = :deployment"
@@ -264,7 +277,7 @@ class Spool:
         entries = self.entries(Which(ids=tuple(heartbeat_ids))) if heartbeat_ids else []
         if not entries:
             return None
-        kept = self.path.with_name(f"dropped-{now}.jsonl")
+        kept = self.path.with_name(f"dropped-{now}-{entries[0].number}.jsonl")
         told = [
             {
                 "deployment": entry.deployment,

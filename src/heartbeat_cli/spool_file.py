@@ -18,7 +18,8 @@ from heartbeat_cli.private_files import PRIVATE, alone_in, sync
 FOLDER = "spool"  # in the data folder
 FILE = "spool.db"
 PAGE_BYTES = 4096
-BYTES_MAX = 100_000_000  # of the file: a monitor must not fill the disk of what it monitors
+BYTES_MAX = 100_000_000  # of heartbeats: a monitor must not fill the disk of what it monitors
+BOOKS_SHARE = 1.1  # of them, once heartbeats are in it: reasons, and answers for senders that wait
 BUSY_MAX_S = 2.0  # a commit takes milliseconds; whoever holds the file for longer was stopped
 HURRY_S = 0.1  # some commits
 APPLICATION_ID = 0x68627370  # "hbsp": in the file's header, so that no other database is taken for ours
@@ -90,6 +91,9 @@ class SpoolFile:
         """The database, for one transaction; on the disk at its end if it is to be `durable`."""
         with self.reading() as database:
             database.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            # a full spool still has room for what is written about its heartbeats
+            most = BYTES_MAX if durable else BYTES_MAX * BOOKS_SHARE
+            database.execute(f"PRAGMA max_page_count = {round(most / PAGE_BYTES)}")
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
@@ -120,7 +124,6 @@ class SpoolFile:
             if not _is_ours(database):
                 with alone_in(folder, self._busy_s):
                     _make(database)
-            database.execute(f"PRAGMA max_page_count = {BYTES_MAX // PAGE_BYTES}")
             self._opened = database
         return self._opened
 

@@ -15,6 +15,8 @@ DAY_MS = 24 * HOUR_MS
 # From two of a unit on, the unit below it says nothing that people act upon: "119 min", "2 h", "47 h", "2 d"
 _STEPS = ((2 * DAY_MS, DAY_MS, "d"), (2 * HOUR_MS, HOUR_MS, "h"), (2 * MINUTE_MS, MINUTE_MS, "min"))
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+TENTH_MS = SECOND_MS // 10
+TENTHS_UP_TO_MS = 10 * SECOND_MS  # of a run of less, a second more or less is a big part
 RELATIVE_UP_TO_MS = 12 * HOUR_MS  # beyond, the hour of the day says more than "in 14 h"
 
 
@@ -61,6 +63,22 @@ def clock(at: float, now: float) -> str:
 def stamp(at: float, zone: tzinfo | None) -> str:
     """An instant in full in a zone: `2026-11-23 06:00 CET`."""
     return f"{datetime.fromtimestamp(at / 1000, zone).astimezone(zone):%Y-%m-%d %H:%M %Z}"
+
+
+def since(at: float, now: float, zone: tzinfo | None) -> str:
+    """A past instant in a zone, as short as it can be: `07:10` today, `Tue 07:10` within a week, a date."""
+    then, today = datetime.fromtimestamp(at / 1000, zone), datetime.fromtimestamp(now / 1000, zone)
+    days = (today.date() - then.date()).days
+    if days == 0:
+        return f"{then:%H:%M}"
+    return f"{WEEKDAYS[then.weekday()]} {then:%H:%M}" if 0 < days < len(WEEKDAYS) else f"{then:%Y-%m-%d}"
+
+
+def took(ms: float) -> str:
+    """How long something took, rounded down: `40 ms`, `1.4 s`, `12 s`, `5 min`."""
+    if ms < SECOND_MS:
+        return f"{int(ms)} ms"
+    return f"{ms // TENTH_MS / 10:.1f} s" if ms < TENTHS_UP_TO_MS else span(ms)
 
 
 def every(ms: float) -> str:

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -68,10 +69,11 @@ class HttpTransport:
         self._contact()
         return self._post("/api/function", path, args, {"authorization": f"Convex {admin_key}"})
 
-    def version(self) -> str:
-        """The version that the deployment states; raises `Unreachable`."""
+    def greeting(self) -> Greeting:
+        """What the deployment says of itself; raises `Unreachable`."""
         self._contact()
-        return _version(self._url, self._send("GET", "/version", b"", {}))
+        reply = self._send("GET", "/version", b"", {})
+        return Greeting(_version(self._url, reply), _instant(reply.date))
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -97,6 +99,16 @@ class HttpTransport:
 
 
 @dataclass(frozen=True, slots=True)
+class Greeting:
+    """The version that a deployment states, and the instant (epoch ms, to the second) that its clock shows;
+    None where it shows none.
+    """
+
+    version: str
+    at: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One HTTP answer, read to its end."""
 
@@ -104,6 +116,7 @@ class Reply:
     reason: str
     location: str
     text: str
+    date: str = ""  # when it was answered, by the clock over there; nothing where it does not say
 
     @property
     def line(self) -> str:
@@ -154,7 +167,8 @@ class Session:
         except httpx.HTTPError as error:
             raise _named(self.url, error, proxied=self.proxied) from None
         text = data.decode("utf-8", "replace")
-        return Reply(response.status_code, response.reason_phrase, response.headers.get("location", ""), text)
+        location, date = (response.headers.get(name, "") for name in ("location", "date"))
+        return Reply(response.status_code, response.reason_phrase, location, text, date)
 
     def upgrade(self, headers: Mapping[str, str], *, timeout_s: float) -> Any:
         """Ask for a WebSocket: the stream that httpx hands over, or the `Reply` of a server that says no."""
@@ -198,6 +212,13 @@ def _version(url: str, reply: Reply) -> str:
     if not version or len(version) > MAX_VERSION_CHARS or not version.isprintable() or version[0] in "<{":
         raise contact.not_convex(url, NOT_AN_ANSWER)
     return version
+
+
+def _instant(date: str) -> int | None:
+    try:
+        return round(parsedate_to_datetime(date).timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 def _answer(url: str, reply: Reply) -> Answer:

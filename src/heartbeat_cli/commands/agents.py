@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from heartbeat_cli import agents, fleet
+from heartbeat_cli import agents, fleet, output
 from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.errors import Unreachable
 from heartbeat_cli.heartbeat import agent_name
 from heartbeat_cli.output import Answer, Table
 
 app = typer.Typer(**PLAIN)
+
+PAGE = 100  # heartbeats, runs or tasks in one answer: every deployment gives as many
+TASKS_MOST = 1000  # looked through for those that are open: as many as a deployment counts
 
 Agent = Annotated[str, typer.Argument(help="The agent's name.")]
 Agents = Annotated[list[str], typer.Argument(help="The agents' names.")]
@@ -27,24 +32,64 @@ def list_agents(edge: Edge) -> Answer:
 
 
 @register(app, "agents show")
-def show_agent(edge: Edge, agent: Agent) -> Answer:
-    """One agent: schedule, health, last heartbeats, flips."""
-    name = agent_name(agent)
-    connection, now = edge.connect(), edge.now_ms()
+def show_agent(
+    edge: Edge,
+    agent: Agent,
+    limit: Annotated[
+        int,
+        typer.Option("--limit", metavar="N", min=1, max=100, help="How many runs, heartbeats, flips, tasks."),
+    ] = 5,
+) -> Answer:
+    """One agent looked at closely: health and why, errors, runs with their output, tasks, flips."""
+    name, now = agent_name(agent), edge.now_ms()
+    connection = edge.connect()
     found = connection.query("queries/getAgent", "request", {"agent": name, "at": now})
-    past = fleet.pages(
-        connection,
-        "queries/getAgentHistory",
-        "heartbeats",
-        {"agent": name, "limit": agents.HISTORY},
-        agents.HISTORY,
-    )
+
+    def read(function: str, items: str, most: int, **more: Any) -> list[fleet.Row]:
+        body = {"agent": name, "limit": min(most, PAGE), **more}
+        return fleet.pages(connection, f"queries/{function}", items, body, most)
+
+    past = _known("heartbeats", lambda: read("getAgentHistory", "heartbeats", limit))
+    runs = _known("runs", lambda: _runs(read, found["row"], limit))
+    tasks = agents.open_tasks(_known("tasks", lambda: read("listAgentTasks", "tasks", TASKS_MOST, at=now)))
+    flips = list(found.get("flips") or [])[:limit]
+    expected = agents.expected_table(found, now, None)
     lines: list[str | Table] = [agents.facts(found, now, None)]
+    if runs:
+        lines += ["", agents.runs_table(runs, now, None), *agents.outputs(runs, None)]
+    if tasks:
+        lines += ["", agents.tasks_table(tasks[:limit], now, ids=False)]
+    if len(tasks) > limit:
+        lines.append(f"{len(tasks) - limit} more: heartbeat tasks list {name}")
+    if flips:
+        lines += ["", agents.flips_table(flips, None)]
     if past:
         lines += ["", agents.history_table(past, now, None)]
-    if found.get("flips"):
-        lines += ["", agents.flips_table(found["flips"], None)]
-    return Answer({**found, "heartbeats": past}, lines)
+    if expected:
+        lines += ["", expected]
+    more = {"flips": flips, "heartbeats": past, "runs": runs, "tasks": tasks[:limit]}
+    return Answer({**found, **more}, lines)
+
+
+def _runs(read: Callable[..., list[fleet.Row]], row: fleet.Row, limit: int) -> list[fleet.Row]:
+    """The last runs. The functions of before cannot tell them, but in their history they are."""
+    try:
+        return read("getAgentRuns", "runs", limit)
+    except Unreachable as problem:
+        if problem.cause != "function_missing":
+            raise
+        return agents.runs_from(read("getAgentHistory", "heartbeats", PAGE), row)[:limit]
+
+
+def _known(what: str, read: Callable[[], list[fleet.Row]]) -> list[fleet.Row]:
+    """What `read` finds; nothing, and a line on stderr, where the deployment cannot tell. What it told before
+    is worth showing all the same.
+    """
+    try:
+        return read()
+    except Unreachable as problem:
+        output.say(f"heartbeat: the {what} could not be read: {problem}")
+        return []
 
 
 @register(app, "agents pause")

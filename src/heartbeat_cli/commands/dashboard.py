@@ -36,22 +36,25 @@ def show(
 ) -> Answer:
     """Every watched agent, worst first."""
     wanted = _wanted(health)
+    spool = _spool(edge)
     try:
         found = fleet.fetch(edge.connect(), edge.now_ms)
     except Unreachable as unreachable:
         known = fleet.last_known(edge.settings.data_dir, edge.settings.deployment())
         if known is not None:
             age = times.ago(known.as_of, edge.now_ms())
-            answer = _answer(edge, known, wanted, f"as of {age}: the deployment cannot be reached now")
+            banner = f"as of {age}: the deployment cannot be reached now"
+            answer = _answer(edge, known, wanted, banner, spool)
             unreachable.details["lastKnown"] = {name: answer.data[name] for name in LAST_KNOWN}
             if not edge.json:
                 edge.show(answer)
+        unreachable.details["spool"] = spool
         raise
     note = contract.note(found.monitor.get("contractVersion"), edge.settings.deployment())
     if note:
         output.say(f"heartbeat: {output.shown(note)}")
     fleet.keep(found, edge.settings.data_dir, edge.settings.deployment())
-    answer = _answer(edge, found, wanted, None)
+    answer = _answer(edge, found, wanted, None, spool)
     if check and any(answer.data["totals"].get(word) for word in BAD):
         answer.exit_code = CHECK_FAILED
     return answer
@@ -69,7 +72,13 @@ def _wanted(health: str | None) -> frozenset[str] | None:
     return words
 
 
-def _answer(edge: Edge, found: fleet.Fleet, wanted: frozenset[str] | None, banner: str | None) -> Answer:
+def _answer(
+    edge: Edge,
+    found: fleet.Fleet,
+    wanted: frozenset[str] | None,
+    banner: str | None,
+    spool: dict[str, int] | None,
+) -> Answer:
     seen = dashboard.views(found.agents, found.as_of)
     counts = dashboard.totals(seen)
     if wanted is not None:
@@ -81,7 +90,7 @@ def _answer(edge: Edge, found: fleet.Fleet, wanted: frozenset[str] | None, banne
     if seen:
         lines.append(dashboard.table(seen, found.as_of, None))
     return Answer(
-        dashboard.as_json(found, seen, counts) | {"spool": _spool(edge)},
+        dashboard.as_json(found, seen, counts) | {"spool": spool},
         [*lines, summary, edge.settings.shown_deployment() or ""],
         says_deployment=True,
     )

@@ -1,10 +1,10 @@
-"""`heartbeat local up|down|status|logs|backup|restore|guide`."""
+"""`heartbeat local status|logs|backup|restore|check|guide`, and those of commands/local_service.py."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,82 +12,33 @@ from typing import Annotated, Any
 import typer
 
 from heartbeat_cli import backup, local, output, times, tokens
-from heartbeat_cli.client import UNAUTHORIZED, Connection, Deadline, run_admin
 from heartbeat_cli.command import NONE, PLAIN, WHICH_HOME, Edge, register
-from heartbeat_cli.errors import Refused, Unreachable, UsageProblem
+from heartbeat_cli.commands import local_service
+from heartbeat_cli.errors import UsageProblem
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.output import Answer, shown
-from heartbeat_cli.private_files import exposed
+from heartbeat_cli.service import Standing
 
-app = typer.Typer(**PLAIN)
+app, own = typer.Typer(**PLAIN), typer.Typer(**PLAIN)
+app.add_typer(local_service.app)
+app.add_typer(own)
 
 LINES_DEFAULT = 50  # of the log: a screenful
 CHECK_FAILED = 3  # as every --check of this program
 KB = 1_000  # bytes, as disks are sold
-CHEAPEST = "queries/getMonitorStatus"  # every token may call it, whatever its scope; it reads one row
 
 
-@register(app, "local up", NONE)
-def up(
-    edge: Edge,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", help="Where it listens; 0: any free port. Kept for the next time. [7210]"),
-    ] = None,
-    functions: Annotated[
-        Path | None,
-        typer.Option("--functions", metavar="FOLDER", help="Other Convex functions, or a bundle of them."),
-    ] = None,
-) -> Answer:
-    """Start the local backend, or restart one whose code has changed. When it returns, it is ready."""
-    made: list[tokens.LocalToken] = []
-    wish = local.Wish(port, functions)
-    with _instance(edge) as instance:
-
-        def greet(brought: local.BroughtUp) -> None:
-            edge.speaks_to(brought.record.url, f"{brought.record.url} (local)")
-            made.extend(_first_token(edge, instance, brought.record.url))
-
-        brought = local.up(instance, wish, edge.settings.inherited, edge.now_ms, greet)
-    record = brought.record
-    because = f", because {' and '.join(brought.reasons)}" if brought.reasons else ""
-    data = {
-        "outcome": brought.outcome,
-        "reasons": list(brought.reasons),
-        "url": record.url,
-        "siteUrl": record.siteUrl,
-        "pid": record.pid,
-        "startedAt": record.startedAt,
-        "token": made[0].fingerprint if made else None,
-        "replacedToken": made[0].replaced if made else None,
-    }
-    line = f"the local backend is {brought.outcome}{because}: {record.url} (process {record.pid})"
-    return Answer(data, [shown(line)], says_deployment=True)
-
-
-@register(app, "local down", NONE)
-def down(edge: Edge) -> Answer:
-    """Stop the local backend. Its data stays."""
-    with _instance(edge) as instance:
-        done = local.down(instance)
-    if done.pid is None:
-        return Answer({"stopped": None, "killed": False}, ["the local backend is not running"])
-    how = " was killed: it did not stop when asked" if done.killed else " has stopped"
-    return Answer(
-        {"stopped": done.pid, "killed": done.killed}, [f"the local backend (process {done.pid}){how}"]
-    )
-
-
-@register(app, "local status", NONE)
+@register(own, "local status", NONE)
 def status(
     edge: Edge,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 3 unless it runs, answers, and runs the current code.")
     ] = False,
 ) -> Answer:
-    """Say whether the local backend runs, where, since when, and with which code."""
+    """Say whether the local backend runs, where, since when, with which code, and what starts it."""
     with _instance(edge) as instance:
         found = local.status(instance)
+        standing = local_service.service_of(edge).standing()
     data: dict[str, Any] = {
         "state": found.state,
         "answers": found.answers,
@@ -100,16 +51,19 @@ def status(
         "functions": found.functions,
         "dataBytes": found.data_bytes,
         "folder": str(found.folder),
+        "staysDown": found.stays_down,
+        "service": {"form": standing.form, "inPlace": standing.in_place, "notes": list(standing.notes)},
     }
+    lines = [*_told(found, edge.now_ms()), *_told_service(found, standing)]
     return Answer(
         data,
-        [shown(line) for line in _told(found, edge.now_ms())],
+        [shown(line) for line in lines],
         exit_code=CHECK_FAILED if check and not found.healthy else 0,
         says_deployment=True,
     )
 
 
-@register(app, "local logs", NONE)
+@register(own, "local logs", NONE)
 def logs(
     edge: Edge,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many.")] = LINES_DEFAULT,
@@ -127,7 +81,7 @@ def logs(
     return Answer({"file": str(log.path), "lines": found}, [shown(line) for line in found])
 
 
-@register(app, "local backup", NONE)
+@register(own, "local backup", NONE)
 def back_up(
     edge: Edge,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write.")],
@@ -140,7 +94,7 @@ def back_up(
     return Answer(data, [shown(f"{file} holds {_told_contents(made, edge.now_ms())}"), *_tables(made)])
 
 
-@register(app, "local restore", NONE)
+@register(own, "local restore", NONE)
 def restore(
     edge: Edge,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What local backup wrote.")],
@@ -166,7 +120,16 @@ def restore(
     return Answer(data, [shown(line) for line in lines])
 
 
-@register(app, "local guide", WHICH_HOME)
+@register(own, "local check", NONE)
+def check(edge: Edge) -> Answer:
+    """Read all data of the local backend, and say whether it is whole; it may run meanwhile."""
+    with _instance(edge) as instance:
+        found = backup.check(instance, edge.settings.inherited)
+    line = f"the data is whole: {_told_contents(found, edge.now_ms())}"
+    return Answer(_contents(found), [shown(line), *_tables(found)])
+
+
+@register(own, "local guide", WHICH_HOME)
 def guide(edge: Edge) -> Answer:
     """Say what to try with the local backend, where everything lies, and how to be rid of it."""
     settings, me = edge.settings, shlex.quote(sys.argv[0])
@@ -200,39 +163,6 @@ def _instance(edge: Edge) -> Iterator[Instance]:
     instance = Instance(edge.settings.data_dir)
     with instance.usable():
         yield instance
-
-
-def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalToken]:
-    """See to it that this user has a token there that works; nothing where the functions know no tokens."""
-    trouble = exposed(instance.admin_key)
-    if trouble is not None:
-        output.say(f"heartbeat: {trouble}")
-    admin_key = instance.admin_key.read_text(encoding="utf-8").splitlines()[0]
-    deadline = Deadline(edge.settings.deadline_s)
-
-    def works(token: str) -> bool:
-        try:
-            Connection(url, token, deadline=deadline, transport="http").query(CHEAPEST, "request", {})
-        except Refused as refused:
-            if refused.code != UNAUTHORIZED:
-                raise
-            return False
-        return True
-
-    def admin(path: str, args: Mapping[str, Any]) -> Any:
-        return run_admin(url, admin_key, path, args, deadline)
-
-    try:
-        token = tokens.ensure_local_token(edge.settings.config_dir, url, works, admin)
-    except Unreachable as problem:
-        if problem.cause != "function_missing":
-            raise
-        output.say(f"heartbeat: no token was made: these functions have no {tokens.FIRST_TOKEN_FUNCTION}")
-        return []
-    if token.replaced is not None:
-        output.say(f"heartbeat: the token {token.replaced}, which was kept for it, is not valid any more;")
-        output.say(f"  {token.fingerprint} is kept in its place in {tokens.path(edge.settings.config_dir)}")
-    return [token]
 
 
 def _contents(contents: backup.Contents) -> dict[str, Any]:
@@ -279,6 +209,20 @@ def _told(found: local.LocalStatus, now: int) -> list[str]:
     if found.functions:
         lines.append(f"functions: {found.functions}")
     return [*lines, *_data(found)]
+
+
+STARTED_BY = {
+    None: "nothing starts it but heartbeat local up",
+    "cron": "cron starts it at boot, and within a minute after a crash",
+    "systemd": "systemd starts it, and again after a crash",
+}
+
+
+def _told_service(found: local.LocalStatus, standing: Standing) -> list[str]:
+    line = STARTED_BY[standing.form]
+    if standing.form and found.state == "stopped" and found.stays_down:
+        line += ", but not now: it was stopped with heartbeat local down"
+    return [line, *standing.notes]
 
 
 def _data(found: local.LocalStatus) -> list[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from io import BufferedReader
 from typing import Annotated, Any, cast
 
 import typer
 
-from heartbeat_cli import clock, output, send
+from heartbeat_cli import clock, output, run_options, send
 from heartbeat_cli.command import PLAIN, Edge, register
 from heartbeat_cli.deadline import Deadline, Late, within
-from heartbeat_cli.errors import HeartbeatError, Spooled, UsageProblem
+from heartbeat_cli.errors import HeartbeatError, Lost, Refused, Spooled, UsageProblem
 from heartbeat_cli.output import Answer
 from heartbeat_cli.spool import Spool, told
+from heartbeat_cli.start_time import is_meant_now, wait_at_random
 
 LATER = "it goes out with the next heartbeat to this deployment, or with: heartbeat spool deliver"
 STDIN_SHARE = 1 / 2  # of the deadline, for a text that does not end
@@ -57,12 +59,33 @@ def send_heartbeat(  # noqa: PLR0913 - its options
     stale_tasks: Annotated[
         int | None, typer.Option("--stale-tasks", metavar="N", min=0, help="Stale ones among them.")
     ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option("--delay", metavar="DURATION", help="Wait before it for a random time up to this."),
+    ] = None,
+    only_at: Annotated[
+        str | None,
+        typer.Option(
+            "--only-at", metavar="CRON", help="Do nothing unless this minute is one of the schedule's."
+        ),
+    ] = None,
+    tz: Annotated[
+        str | None,
+        typer.Option("--tz", metavar="ZONE", help="The time zone of --only-at (default UTC)."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 75 when it is spooled and not yet delivered.")
     ] = False,
 ) -> Answer:
     """Report that AGENT ran."""
+    delay_s = _delay(delay)
+    if tz is not None and only_at is None:
+        raise UsageProblem("--tz is the zone of --only-at, which was not given")
+    if only_at is not None and not is_meant_now(only_at, tz, output.say):
+        raise typer.Exit(0)
+    if delay_s:
+        wait_at_random(delay_s)
     if summary == "-" and error == "-":
         raise UsageProblem("standard input can be the summary or the error, not both")
     deadline = Deadline(edge.settings.deadline_s)
@@ -72,21 +95,35 @@ def send_heartbeat(  # noqa: PLR0913 - its options
     report = send.Report(
         agent, status, summary, error, result, open_tasks=open_tasks, stale_tasks=stale_tasks
     )
-    sent = send.send(report, edge.settings, deadline, edge.connect, clock.now)
-    waits = told(Spool(edge.settings.data_dir), edge.now_ms(), but=int(sent.problem is not None))
-    notes = [*sent.notes, *waits]
+    spool = Spool(edge.settings.data_dir)
+    try:
+        sent = send.send(report, edge.settings, deadline, edge.connect, clock.now)
+    except (Refused, Lost) as error:
+        _say([*error.notes, *told(spool, edge.now_ms())])
+        raise
+    notes = [*sent.notes, *told(spool, edge.now_ms(), but=int(sent.problem is not None))]
     data: dict[str, Any] = {"heartbeatId": sent.heartbeat.heartbeat_id}
     lines: list[str] = []
     if sent.problem is not None:
         data |= {"outcome": "spooled", "reason": _reason(sent.problem)}
-        _say_spooled(sent, sent.problem, strict=strict)
+        spooled = _spooled(sent, sent.problem)
+        if strict:
+            _say(notes)
+            raise spooled
+        output.say_error(spooled)
     else:
         data |= dict(sent.answer or {})
         lines = [] if quiet else [send.line(sent, edge.settings.deployment(), edge.now_ms())]
-    for note in notes:
-        output.say(f"heartbeat: {output.shown(note)}")
+    _say(notes)
     data |= {"elapsedMs": sent.elapsed_ms, "notes": notes}
     return Answer(data, lines=lines, says_deployment=True)
+
+
+def _delay(text: str | None) -> float:
+    try:
+        return run_options.delay("--delay", text) if text is not None else 0.0
+    except run_options.Misuse as misuse:
+        raise UsageProblem(str(misuse)) from None
 
 
 def _reason(problem: HeartbeatError) -> dict[str, Any]:
@@ -94,15 +131,18 @@ def _reason(problem: HeartbeatError) -> dict[str, Any]:
     return {"code": problem.code, "cause": cause, "message": str(problem), "hint": problem.hint}
 
 
-def _say_spooled(sent: send.Sent, problem: HeartbeatError, *, strict: bool) -> None:
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        output.say(f"heartbeat: {output.shown(note)}")
+
+
+def _spooled(sent: send.Sent, problem: HeartbeatError) -> Spooled:
     spooled = Spooled(
         f"{sent.heartbeat.agent} is spooled, not delivered: {problem}",
         hint="; ".join(filter(None, [problem.hint, LATER])),
     )
     spooled.details |= {"heartbeatId": sent.heartbeat.heartbeat_id, "reason": _reason(problem)}
-    if strict:
-        raise spooled
-    output.say_error(spooled)
+    return spooled
 
 
 def _standard_input(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from heartbeat_cli import clock, output, times
 from heartbeat_cli.command import PLAIN, WHICH_HOME, Edge, register
 from heartbeat_cli.deadline import Deadline
 from heartbeat_cli.deliver import Delivery, answered
-from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
+from heartbeat_cli.errors import Refused, SettingsProblem, SpoolProblem, Unreachable, UsageProblem
 from heartbeat_cli.heartbeat import agent_name
 from heartbeat_cli.output import Answer, Table
 from heartbeat_cli.spool import STILL_WAITING, Spool
@@ -126,6 +127,8 @@ def drop(  # noqa: PLR0913, PLR0917 - its options
             table.rows.append((entry.heartbeat_id, entry.agent, sent, entry.reason or "not tried yet"))
         edge.ask([table, f"{count(len(chosen))} in all"], "Drop?", hint="add --yes; spool list to look")
     file = spool.drop([entry.heartbeat_id for entry in chosen], edge.now_ms())
+    if file is None:
+        return Answer({"dropped": 0, "file": None}, ["all of it has been delivered meanwhile"])
     return Answer(
         {"dropped": len(chosen), "file": str(file)}, [f"dropped {count(len(chosen))}; kept in {file}"]
     )
@@ -151,7 +154,7 @@ def deliver_all(edge: Edge, *, quiet: bool = False) -> Answer:
     elif _my_turn(spool, edge.settings.deadline_s, wait=not quiet):
         try:
             for url in spool.deployments(edge.now_ms(), put_off_too=not quiet):
-                if edge.flags.url is None or url == edge.settings.url:
+                if edge.flags.url is None or url == edge.settings.spooled_as():
                     notes = deliver_to(edge, spool, url, data)
                     for note in () if quiet else notes:
                         output.say(f"heartbeat: {output.shown(note)}")
@@ -198,10 +201,11 @@ def deliver_to(edge: Edge, spool: Spool, url: str, data: dict[str, int]) -> list
             data["delivered"] += delivery.delivered
             data["duplicates"] += delivery.duplicates
             data["refused"] += delivery.aside
-            notes += delivery.notes
-    except (Refused, Unreachable, SettingsProblem) as error:
+            notes += delivery.odd(there.settings.deployment())
+    except (Refused, Unreachable, SettingsProblem, SpoolProblem) as error:
         notes += [f"what waits for {url} stays: {error}", *([error.hint] if error.hint else [])]
         if isinstance(error, Unreachable) and not answered(error):
             away = Trouble(error.code, str(error))
-    spool.contact(url, edge.now_ms(), away)
+    with contextlib.suppress(SpoolProblem):
+        spool.contact(url, edge.now_ms(), away)
     return notes

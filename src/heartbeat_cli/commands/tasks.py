@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from heartbeat_cli import fleet, times
+from heartbeat_cli import agents, fleet
 from heartbeat_cli.command import PLAIN, Edge, register
 from heartbeat_cli.heartbeat import agent_name
-from heartbeat_cli.output import Answer, Table
+from heartbeat_cli.output import Answer
 
 app = typer.Typer(**PLAIN)
 
@@ -22,17 +22,7 @@ def list_tasks(edge: Edge, agent: Annotated[str, typer.Argument(help="The agent'
     counted = [task["counted"] for task in found]
     stale = counted.count("stale")
     summary = f"{name}: {stale + counted.count('open')} open, {stale} stale, {len(found)} in all"
-    table = Table(("task", "status", "counted", "touched", "title and why"))
-    for task in found:
-        table.rows.append(
-            (
-                str(task["taskId"]),
-                str(task["status"]),
-                str(task["counted"]),
-                times.ago(task.get("updatedAt"), now) if task.get("updatedAt") is not None else "-",
-                f"{task['title']} · {task['why']}",
-            )
-        )
+    table = agents.tasks_table(found, now, ids=True)
     return Answer({"agent": name, "tasks": found}, [table, summary] if found else [summary])
 
 
