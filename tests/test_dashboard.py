@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from heartbeat_cli import agents, dashboard, send
+from heartbeat_cli import agents, dashboard, send, send_told
 from heartbeat_cli.fleet import Fleet, Row
 from heartbeat_cli.heartbeat import Heartbeat
 from heartbeat_cli.output import Page, look_of
@@ -441,7 +441,7 @@ def test_recorded_answers_of_the_functions_make_a_line() -> None:
     for sent, answer in answers:
         body = {name: value for name, value in sent.items() if name != "deliveredAt"}
         heartbeat = Heartbeat.model_validate_json(json.dumps(body))
-        line = send.line(
+        line = send_told.line(
             send.Sent(heartbeat, [], answer), "http://127.0.0.1:7210 (local)", answer["receivedAt"]
         )
         assert line.startswith(f"{answer['agent']} {answer['health']}")

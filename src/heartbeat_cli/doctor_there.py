@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from heartbeat_cli import contract, local, send, times
+from heartbeat_cli import contract, local, send_told, times
 from heartbeat_cli.address import CLOUD_DOMAIN, SITE_DOMAIN
 from heartbeat_cli.client import Connection, greeting
 from heartbeat_cli.config import Settings
@@ -208,7 +208,7 @@ def clock(there: There) -> Iterator[Finding]:
     if ahead is None:
         raise NotLooked("the deployment's answers show no time")
     side = "behind" if ahead > 0 else "ahead of"
-    if abs(ahead) <= send.SKEW_WORTH_SAYING_MS:
+    if abs(ahead) <= send_told.SKEW_WORTH_SAYING_MS:
         yield ok(f"this host's clock agrees with the deployment's within {times.span(abs(ahead) + 1000)}")
         return
     apart = f"this host's clock is {times.span(abs(ahead))} {side} the deployment's"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from heartbeat_cli import __version__, log, schedule, times
+from heartbeat_cli import __version__, log, schedule
 from heartbeat_cli.clock import Moment
 from heartbeat_cli.config import Settings
 from heartbeat_cli.deadline import Deadline
@@ -34,17 +34,15 @@ from heartbeat_cli.errors import (
     UsageProblem,
 )
 from heartbeat_cli.heartbeat import Heartbeat, Run, agent_name, compose, heartbeat_id
-from heartbeat_cli.output import shown
 from heartbeat_cli.scrub import scrubbed
+from heartbeat_cli.send_told import worth_saying
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import Entry, Trouble
 from heartbeat_cli.tokens import fingerprint
 
 RANDOM_BYTES = 10  # of a heartbeat id
-SKEW_WORTH_SAYING_MS = times.MINUTE_MS  # rule 1: it harms nothing, but somebody should set that clock
 SENDING_AGAIN = "to send it again makes a second heartbeat, which does no harm"
 SET_ASIDE = "it is set aside (heartbeat spool list), and tried again after the next heartbeat apply"
-WATCHED = "active"  # the control that needs no mention
 OLDER_SHARE = 1 / 2  # of the deadline: then its own is tried, whatever still waits
 BUSY_SHARE = 1 / 4  # of the deadline, for a process that keeps the spool's file locked
 TURN_POLL_S = 0.02  # how often to look whether it is its turn: a delivery takes some milliseconds
@@ -238,7 +236,7 @@ class _Attempt:
             raise
         self._book(lambda: self._spool.forget(self._entry))
         self._book(lambda: self._spool.contact(self._entry.deployment, self._now().wall_ms, None))
-        self._sent.notes += [*notes, *_worth_saying(self._sent.answer)]
+        self._sent.notes += [*notes, *worth_saying(self._sent.answer)]
 
     def _counts(self, caller: Caller, notes: list[str]) -> dict[str, int]:
         """What to add to the heartbeat; nothing where it has its counts, or the deployment is to count."""
@@ -369,45 +367,3 @@ def _log_line(sent: Sent, failure: HeartbeatError | None, now: int) -> str:
         "error": heartbeat.error,
     }
     return log.line(now, fields, texts)
-
-
-def _worth_saying(answer: Mapping[str, Any]) -> list[str]:
-    notes = []
-    skew = answer.get("skewMs") or 0
-    if abs(skew) > SKEW_WORTH_SAYING_MS:
-        side = "behind" if skew > 0 else "ahead of"
-        notes.append(
-            f"this host's clock is {times.span(abs(skew))} {side} the deployment's, whose clock decides"
-        )
-    return notes
-
-
-def line(sent: Sent, deployment: str, now: int) -> str:
-    """`hint ok (working) · 12 open, 3 stale · due 06:00 UTC · http://127.0.0.1:7210`."""
-    answer = sent.answer or {}
-    health = shown(str(answer.get("health", answer["outcome"])))
-    status = sent.heartbeat.status.lower()
-    said = "" if status == health or (status, health) == ("error", "failing") else f" ({shown(status)})"
-    parts = [f"{sent.heartbeat.agent} {health}{said}"]
-    if answer.get("healthBefore") == "degraded" and health != "degraded":
-        parts.append("was degraded until now")
-    if answer["outcome"] == "duplicate":
-        parts.append("duplicate: it was recorded before")
-    if answer.get("reason") and health == "degraded":
-        parts.append(shown(str(answer["reason"])))
-    parts.append(_counts(answer))
-    control = answer.get("control", WATCHED)
-    if control != WATCHED:
-        parts.append(shown(str(control)))
-    elif answer.get("dueAt") is not None:
-        parts.append(f"due {times.clock(answer['dueAt'], now)}")
-    if answer.get("linked") is False:
-        parts.append("not linked")
-    return " · ".join([*(part for part in parts if part), deployment])
-
-
-def _counts(answer: Mapping[str, Any]) -> str:
-    if answer.get("openTasks") is None:
-        return ""
-    plus = "+" if answer.get("countsCapped") else ""
-    return f"{int(answer['openTasks'])}{plus} open, {int(answer.get('staleTasks') or 0)} stale"

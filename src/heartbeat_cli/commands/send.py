@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from heartbeat_cli import clock, output, run_options, send
+from heartbeat_cli import clock, output, run_options, send, send_told
 from heartbeat_cli.command import PLAIN, Edge, register
 from heartbeat_cli.deadline import Deadline, Late, within
 from heartbeat_cli.errors import HeartbeatError, Lost, Refused, Spooled, UsageProblem
@@ -113,7 +113,7 @@ def send_heartbeat(  # noqa: PLR0913 - its options
         output.say_error(spooled)
     else:
         data |= dict(sent.answer or {})
-        lines = [] if quiet else [send.line(sent, edge.settings.deployment(), edge.now_ms())]
+        lines = [] if quiet else [send_told.line(sent, edge.settings.deployment(), edge.now_ms())]
     _say(notes)
     data |= {"elapsedMs": sent.elapsed_ms, "notes": notes}
     return Answer(data, lines=lines, says_deployment=True)
