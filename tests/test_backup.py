@@ -156,6 +156,7 @@ class Senders:
                 self.acknowledged[agent].append(name)
 
 
+@pytest.mark.long
 def test_a_backup_under_way_keeps_no_sender_waiting_and_is_of_one_instant(
     fleet: Local, tmp_path: Path
 ) -> None:
@@ -311,6 +312,7 @@ def unindexed(file: Path) -> None:
         database.commit()
 
 
+@pytest.mark.long
 def test_what_is_no_whole_backup_is_refused_and_the_data_stays(stopped: Local, tmp_path: Path) -> None:
     before = data_of(stopped).read_bytes()
     names = sorted(stopped.folder.iterdir())

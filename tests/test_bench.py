@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parent.parent / "bench"
 
 
+@pytest.mark.long
 def test_one_round_of_the_send_benchmark_prints_every_figure_and_ratio(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, BENCH / "send.py", "--rounds", "1"],

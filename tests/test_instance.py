@@ -58,7 +58,7 @@ def test_an_up_that_is_killed_leaves_a_backend_that_the_next_one_puts_in_order(l
     up.wait()
     pid = local.id_under_lock()
     assert local.status().state == "starting"
-    again = local.up()
+    again = local.up("--port", "0")
     assert (again["outcome"], again["reasons"]) == ("restarted", ["it had not become ready"])
     assert again["pid"] != pid
 

@@ -19,7 +19,8 @@ from heartbeat_cli.instance import Instance
 from heartbeat_cli.service_systemd import AGAIN_AFTER_S, UNIT, unit
 from user_systemd import UserSystemd, missing, user_systemd
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+# a systemd of its own takes 20 s to go through its logins; the form with cron is in test_service_daemon.py
+pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 LATE_S = 20  # a start takes half a second; a machine with other work may need more
 
 
@@ -153,7 +154,6 @@ def test_it_comes_with_the_next_login_unless_it_was_stopped(home: Home) -> None:
         assert home.unit("ActiveState") == "active"
 
 
-@pytest.mark.long
 def test_another_port_is_taken_and_one_that_cannot_be_had_is_refused(logged_in: Home) -> None:
     home = logged_in
     home.up("--port", "0")
@@ -172,7 +172,6 @@ def test_another_port_is_taken_and_one_that_cannot_be_had_is_refused(logged_in: 
     assert home.up()["outcome"] in {"started", "restarted"}
 
 
-@pytest.mark.long
 def test_with_cron_instead_the_unit_goes(logged_in: Home) -> None:
     home = logged_in
     home.up("--port", "0")

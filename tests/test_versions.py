@@ -307,6 +307,7 @@ def test_columns_and_fields_that_a_newer_program_added_are_kept(user: Cli, spool
     assert json.dumps(before[0][5]) in json.dumps(left) and "y" in left, "what this one cannot deliver waits"
 
 
+@pytest.mark.long
 def test_data_of_the_functions_of_before_goes_on_with_todays_and_a_backup_leads_back(
     places: Places, tmp_path: Path
 ) -> None:

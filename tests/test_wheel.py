@@ -20,6 +20,9 @@ from test_make import make
 INSTALL_TIMEOUT_S = 300  # some 70 MB to download, Node.js among it
 
 
+pytestmark = pytest.mark.long  # builds the wheel and installs it into an environment of its own
+
+
 @pytest.fixture(scope="module")
 def wheel() -> Path:
     path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"

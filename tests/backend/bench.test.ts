@@ -4,7 +4,9 @@ import { expect, test } from "vitest";
 
 const SHORT = ["--rows", "100", "--rounds", "1", "--seconds", "0.2"];
 
-test("the shortest benchmark of starts and subscribers prints every figure", async () => {
+const LONG = process.env.HEARTBEAT_TEST_LONG === "1";
+
+test.runIf(LONG)("the shortest benchmark of starts and subscribers prints every figure", async () => {
   const child = spawn(process.execPath, ["bench/backend.ts", "starts", "subscribers", ...SHORT], {
     stdio: ["ignore", "pipe", "inherit"],
   });

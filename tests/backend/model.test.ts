@@ -1,6 +1,6 @@
 /**
  * The store against its model (storemodel.ts): transactions, sub-transactions, ranges of indexes, other schemas, and crashes of
- * its process at random instants. 25 times as long with HEARTBEAT_TEST_LONG=1.
+ * its process at random instants. 60 times as long with HEARTBEAT_TEST_LONG=1.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomInt } from "node:crypto";
@@ -16,7 +16,7 @@ import type { Json, JsonObject } from "../../backend/values.ts";
 import { temporaryFolder } from "./server.ts";
 import { perform, SCHEMAS, type Operation, type Read, type Request, type State } from "./storemodel.ts";
 
-const RUNS = process.env.HEARTBEAT_TEST_LONG ? 200 : 8;
+const RUNS = process.env.HEARTBEAT_TEST_LONG ? 200 : 3;
 /** A failure is not made smaller for longer than this, ms. */
 const MAX_MS = process.env.HEARTBEAT_TEST_LONG ? 600_000 : 20_000;
 const PROCESS = fileURLToPath(new URL("./storeprocess.ts", import.meta.url));

@@ -130,7 +130,9 @@ describe("what is kept for a while only", () => {
     const now = Date.now();
     ageJobs(store, now - 8 * DAY_MS);
     const session = "INSERT INTO sessions VALUES (?, ?, '1', '1', ?)";
+    store.db.exec("BEGIN");
     for (let request = 0; request < 5000; request++) store.run(session, "old", request, now - 15 * DAY_MS);
+    store.db.exec("COMMIT");
     store.run(session, "young", 1, now - 13 * DAY_MS);
     store.close();
     const second = await startBackend(folder, bundle);
