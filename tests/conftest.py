@@ -33,7 +33,7 @@ CLOCK = REPOSITORY / "tests" / "convex" / "clock.mjs"  # a clock that a file set
 STANDINS = REPOSITORY / "tests" / "standins"  # a `crontab` for each home: this machine's is nobody's to touch
 # A backend that was away holds its judgement for 10 min, during which its sweep has to run each 5 min
 HOLD_STEPS_MS = (4 * 60_000,) * 3
-SETTLES_S = 10  # for what a test waits for; it comes within milliseconds
+SETTLES_S = 30  # for what a test waits for; it comes within milliseconds
 # root without its rights: a user whom permissions stop
 AS_A_USER = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
 COMMAND_TIMEOUT_S = 60  # far beyond every deadline in the tests: a command that hangs fails here

@@ -477,7 +477,7 @@ class AgainstAList(RuleBasedStateMachine):
     def what_must_be_due_is_and_what_must_not_is_not(self) -> None:
         found = due(self.spool, self.now)
         mine = [kept for kept in self.model if kept.entry.deployment == URL and not kept.aside]
-        far = self.now + round(BACKOFF_MOST_MS * WITH_JITTER)
+        far = self.now + 2 * BACKOFF_MOST_MS
         must = {kept.entry.heartbeat_id for kept in mine if kept.most <= self.now or kept.least > far}
         may = {kept.entry.heartbeat_id for kept in mine if kept.least <= self.now or kept.most > far}
         assert must <= set(found) <= may

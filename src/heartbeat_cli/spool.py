@@ -47,8 +47,8 @@ ANSWERS_KEPT_MS = 600_000  # as long as a deadline can be: then nobody waits for
 STILL_WAITING = 75  # exit code of who delivers, as for a deployment that cannot be reached
 CHOSEN = frozenset({"heartbeat_id", "agent", "deployment", "fingerprint"})  # what `put_off` takes
 
-# A clock that was set back must not put anything off for longer than it ever should have been
-_DUE = f"(next_try_at <= :now OR next_try_at > :now + {round(BACKOFF_MOST_MS * (1 + BACKOFF_JITTER))})"
+# A clock that was set back must not put anything off for long: nothing is put off for twice the most
+_DUE = f"(next_try_at <= :now OR next_try_at > :now + {2 * BACKOFF_MOST_MS})"
 # Doubled with each try after the free ones; `tries` is here what it was before this one
 _PUT_OFF = (
     f"tries = tries + 1, next_try_at = :now + max(:least, CASE WHEN tries < :free THEN 0 ELSE"

@@ -77,7 +77,7 @@ describe("a WebSocket client", () => {
         type: "Action",
         requestId: number,
         udfPath: "runtime:slowAction",
-        args: [{ ms: number === 0 ? 300 : 600 }],
+        args: [{ ms: number === 0 ? 200 : 2500 }],
       });
     for (let number = 0; number < MAX_OPEN_REQUESTS; number++) gate(number);
     const late = { type: "Action", requestId: 1000, udfPath: "values:echoAction", args: [{ value: 1 }] };
