@@ -11,11 +11,13 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+
+import pytest
 
 from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, TABLE, Cli, Local
 from heartbeat_cli import tokens
@@ -36,6 +38,7 @@ RECORDED = b'"outcome"'  # in an answer: the heartbeat is recorded, or was befor
 
 
 Result = TypeVar("Result")
+Told_co = TypeVar("Told_co", covariant=True)
 
 
 _working = threading.BoundedSemaphore(WORKING_AT_ONCE)
@@ -172,6 +175,29 @@ def spooled(cli: Cli) -> int:
     with contextlib.closing(sqlite3.connect(file)) as database:
         [count] = database.execute("SELECT count(*) FROM entries").fetchone()
     return int(count)
+
+
+class Story(Protocol[Told_co]):
+    """A row of a table: the attempt that something makes fail, and what there is once all is well."""
+
+    def fails(self) -> Attempt: ...
+    def heals(self, first: Attempt) -> Told_co: ...
+
+
+def told(
+    request: pytest.FixtureRequest,
+    running: Local,
+    names: Collection[str],
+    story: Callable[[str, World, contextlib.ExitStack], Story[Result]],
+) -> Iterator[Mapping[str, Result]]:
+    """What became of each row that a test of this session asks about; the body of a fixture."""
+    asked = " ".join(item.name for item in request.session.items)
+    world = World(running, [agent_of(name) for name in names])
+    with contextlib.ExitStack() as stack:
+        stories = {name: story(name, world, stack) for name in names if f"[{name}]" in asked}
+        attempts: Attempts[Result] = stack.enter_context(Attempts())
+        attempts.start({name: (story.fails, story.heals) for name, story in stories.items()})
+        yield attempts
 
 
 class Attempts(Mapping[str, Result]):

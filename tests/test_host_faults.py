@@ -26,13 +26,13 @@ from attempts import (
     DEADLINE_S,
     OVERTIME_S,
     Attempt,
-    Attempts,
     World,
     agent_of,
     attempt,
     send,
     sentence,
     spooled,
+    told,
 )
 from conftest import AS_A_USER, TABLE, Cli, Local
 from disks import MOUNTABLE, Disk
@@ -324,16 +324,13 @@ def records(
     running: Local, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Mapping[str, Record]]:
     """What became of each row that a test here asks about."""
-    asked = " ".join(item.name for item in request.session.items)
     folder = tmp_path_factory.mktemp("hosts")
-    world = World(running, [agent_of(name) for name in ROWS])
-    with contextlib.ExitStack() as stack:
-        stories = {
-            name: Story(name, folder / agent_of(name), world, stack) for name in ROWS if f"[{name}]" in asked
-        }
-        attempts: Attempts[Record] = stack.enter_context(Attempts())
-        attempts.start({name: (story.fails, story.heals) for name, story in stories.items()})
-        yield attempts
+    yield from told(
+        request,
+        running,
+        ROWS,
+        lambda name, world, stack: Story(name, folder / agent_of(name), world, stack),
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)

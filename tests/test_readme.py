@@ -14,7 +14,7 @@ SESSION = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 LATER = re.compile(r"(?<=with nobody paying attention:\n\n```\n).*?(?=```)", re.DOTALL)
 HOUR_MS = 3_600_000
 # what differs from one run to the next: instants, ages, process ids, sizes
-WHEN = r"(?:(?:\w{3} )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
+WHEN = r"(?:(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
 EVERY = {"hint": "6h", "torv": "1d", "rams": "1d", "kami": "1d"}
 COMMANDS = re.compile(r"`(heartbeat [^`]+)`")
 

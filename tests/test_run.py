@@ -16,7 +16,9 @@ import pytest
 from attempts import World
 from conftest import Cli, Local, wait_for
 from heartbeat_cli.heartbeat import OUTPUT_MAX
-from wrapped import Host, ending, runs
+from wrapped import ending, host_of, runs
+
+__all__ = ["host_of"]  # a fixture
 
 AGENTS = [
     "ends", "fails", "signalled", "missing", "says", "cuts", "none", "secret", "invalid", "alone", "times",
@@ -29,14 +31,6 @@ MEMORY_MOST_KB = 60_000  # Python alone takes 10 MB; what is wrong takes 200
 @pytest.fixture(scope="module")
 def world(running: Local) -> World:
     return World(running, AGENTS)
-
-
-@pytest.fixture
-def host_of(world: World, tmp_path: Path) -> Any:
-    def make(agent: str) -> Host:
-        return Host(world.sender(tmp_path / agent, f"http://127.0.0.1:{world.port}"), agent)
-
-    return make
 
 
 def the_run(world: World, agent: str) -> dict[str, Any]:
@@ -192,7 +186,8 @@ def test_descriptors_that_were_closed_are_closed_for_the_command(
 
 
 def test_the_end_of_the_output_is_reported_though_nobody_reads_it_yet(world: World, host_of: Any) -> None:
-    with ending(host_of("unread").begin("sh", "-c", "head -c 150000 /dev/zero; echo the end")) as wrapped:
+    # more than the pipe to the reader holds, less than it and the command's own together: that ends by itself
+    with ending(host_of("unread").begin("sh", "-c", "head -c 100000 /dev/zero; echo the end")) as wrapped:
         wait_for(lambda: [run for run in runs(world, "unread") if not run["open"]])
         assert wrapped.process.poll() is None
         assert wrapped.end()[1].endswith(b"\0the end\n")

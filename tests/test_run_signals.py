@@ -15,7 +15,9 @@ import pytest
 
 from attempts import World
 from conftest import Local, alive, wait_for
-from wrapped import Host, Wrapped, ending, runs
+from wrapped import Wrapped, ending, host_of, runs
+
+__all__ = ["host_of"]  # a fixture
 
 AGENTS = ["told", "rest", "nohup", "halted", "user", "torn"]
 TORN = 30 if os.environ.get("HEARTBEAT_TEST_LONG") else 6
@@ -26,14 +28,6 @@ ENDING = ["TERM", "INT", "HUP", "QUIT"]
 @pytest.fixture(scope="module")
 def world(running: Local) -> World:
     return World(running, AGENTS)
-
-
-@pytest.fixture
-def host_of(world: World, tmp_path: Path) -> Any:
-    def make(agent: str) -> Host:
-        return Host(world.sender(tmp_path / agent, f"http://127.0.0.1:{world.port}"), agent)
-
-    return make
 
 
 def children(folder: Path, names: str) -> list[int]:

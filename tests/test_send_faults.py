@@ -6,7 +6,6 @@ local backend, and what was spooled is delivered there: recorded once, whatever 
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ from attempts import (
     SETTLES_S,
     STARVED_S,
     Attempt,
-    Attempts,
     World,
     agent_of,
     attempt,
     send,
     sentence,
     spooled,
+    told,
 )
 from calls import TRANSPORTS
 from conftest import HEARTBEAT, Cli, Local
@@ -207,18 +206,15 @@ def records(
     running: Local, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Mapping[str, Record]]:
     """What became of each row that a test here asks about."""
-    asked = " ".join(item.name for item in request.session.items)
     folder = tmp_path_factory.mktemp("senders")
-    world = World(running, [agent_of(name) for name in ROWS])
-    with contextlib.ExitStack() as stack:
-        stories = {
-            name: Story(name, folder / agent_of(name), world, stack.enter_context(row.peer(world.port)))
-            for name, (row, _) in ROWS.items()
-            if f"[{name}]" in asked
-        }
-        attempts: Attempts[Record] = stack.enter_context(Attempts())
-        attempts.start({name: (story.fails, story.heals) for name, story in stories.items()})
-        yield attempts
+    yield from told(
+        request,
+        running,
+        ROWS,
+        lambda name, world, stack: Story(
+            name, folder / agent_of(name), world, stack.enter_context(ROWS[name][0].peer(world.port))
+        ),
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)

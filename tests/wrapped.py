@@ -8,10 +8,12 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from attempts import World
 from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, Cli, alive, wait_for
@@ -129,3 +131,9 @@ def runs(world: World, agent: str) -> list[dict[str, Any]]:
         page = world.ask("queries/getAgentRuns", {"agent": agent, "limit": 100} | cursor)
         found += page["runs"]
     return found
+
+
+@pytest.fixture
+def host_of(world: World, tmp_path: Path) -> Callable[[str], Host]:
+    """Makes the host of an agent, whose backend is the `world` of the test's module."""
+    return lambda agent: Host(world.sender(tmp_path / agent, f"http://127.0.0.1:{world.port}"), agent)

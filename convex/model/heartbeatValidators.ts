@@ -6,6 +6,7 @@ import {
   health,
   optionalNumber,
   optionalString,
+  pageEnd,
   phase,
   refusalData,
   result,
@@ -103,8 +104,7 @@ export type PastHeartbeat = Infer<typeof pastHeartbeat>;
 /** A page of heartbeats, newest first. */
 export const history = v.object({
   heartbeats: v.array(pastHeartbeat),
-  isDone: v.boolean(),
-  continueCursor: v.string(),
+  ...pageEnd,
 });
 export type History = Infer<typeof history>;
 
@@ -113,17 +113,11 @@ export type History = Infer<typeof history>;
  * agent said is from its finish, or until then from its start.
  */
 const agentRun = v.object({
-  runId: v.string(),
-  startedAt: optionalNumber,
-  finishedAt: optionalNumber,
-  durationMs: optionalNumber,
-  exitCode: optionalNumber,
+  ...runFacts,
   status: v.optional(status),
   result: v.optional(result),
   summary: optionalString,
   error: optionalString,
-  output: optionalString,
-  outputCut: v.optional(v.boolean()),
   open: v.boolean(),
   overrunning: v.boolean(), // noticed to be past its deadline
   deadlineAt: optionalNumber, // of an open run
@@ -135,7 +129,6 @@ export type AgentRun = Infer<typeof agentRun>;
 /** A page of runs, the one that began last first; it may hold fewer than were asked for, also where it is not the last. */
 export const agentRuns = v.object({
   runs: v.array(agentRun),
-  isDone: v.boolean(),
-  continueCursor: v.string(),
+  ...pageEnd,
 });
 export type AgentRuns = Infer<typeof agentRuns>;

@@ -234,6 +234,9 @@ const agentRow = v.object({
 });
 export type AgentRow = Infer<typeof agentRow>;
 
+/** What every page ends with: whether it is the last, and from where the next one goes on. */
+export const pageEnd = { isDone: v.boolean(), continueCursor: v.string() };
+
 /** A page of agents, worst first; `totals` are of the page. */
 export const dashboard = v.object({
   agents: v.array(agentRow),
@@ -245,8 +248,7 @@ export const dashboard = v.object({
     degraded: v.number(),
     paused: v.number(),
   }),
-  isDone: v.boolean(),
-  continueCursor: v.string(),
+  ...pageEnd,
 });
 export type Dashboard = Infer<typeof dashboard>;
 
@@ -284,8 +286,7 @@ export type ListedTask = Infer<typeof listedTask>;
 /** A page of an agent's tasks, closed ones too. */
 export const taskList = v.object({
   tasks: v.array(listedTask),
-  isDone: v.boolean(),
-  continueCursor: v.string(),
+  ...pageEnd,
 });
 export type TaskList = Infer<typeof taskList>;
 

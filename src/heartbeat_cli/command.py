@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,7 +69,7 @@ class Edge:
             return self
         env = {name: value for name, value in os.environ.items() if name != config.TOKEN_VARIABLE}
         flags = replace(self.flags, url=url)
-        return replace(self, settings=config.load(flags, env, _working_directory()), flags=flags)
+        return replace(self, settings=config.load(flags, env, config.working_directory()), flags=flags)
 
     def connect(self, deadline: Deadline | None = None) -> Connection:
         """The deployment, reached by nothing yet; all calls through it share one deadline: the one given, or
@@ -140,6 +139,17 @@ DeadlineOption = Annotated[
 TransportOption = Annotated[
     str | None, typer.Option("--transport", metavar="auto|ws|http", help="How to speak to the deployment.")
 ]
+DelayOption = Annotated[
+    str | None,
+    typer.Option("--delay", metavar="DURATION", help="Wait before it for a random time up to this."),
+]
+OnlyAtOption = Annotated[
+    str | None,
+    typer.Option("--only-at", metavar="CRON", help="Do nothing unless this minute is one of the schedule's."),
+]
+ZoneOption = Annotated[
+    str | None, typer.Option("--tz", metavar="ZONE", help="The time zone of --only-at (default UTC).")
+]
 
 _COMMON = {"url": Url, "home": Home, "deadline": DeadlineOption, "transport": TransportOption}
 # Which of them a command takes: all where it calls the deployment, else what it is to look up
@@ -166,9 +176,9 @@ def register(
             as_json = given.pop("as_json")
             invocation.command, invocation.json = name, as_json
             flags = config.Flags(**{key: given.pop(key) for key in common})
-            settings = config.load(flags, os.environ, _working_directory())
-            for warning in settings.warnings if warns else ():
-                say(f"heartbeat: {output.shown(warning)}")
+            settings = config.load(flags, os.environ, config.working_directory())
+            if warns:
+                output.say_notes(settings.warnings)
             edge = Edge(settings, as_json, invocation, flags)
             answer = function(edge, **given)
             _print(answer, edge)
@@ -188,14 +198,6 @@ def register(
         return run
 
     return wrap
-
-
-def _working_directory() -> Path:
-    """Where we were started; the root if that is gone, or may not be known."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path("/")
 
 
 def _print(answer: Answer, edge: Edge) -> None:

@@ -148,6 +148,14 @@ class Settings:
         return f"{self.url} (local)" if self.url and self.is_local else self.url
 
 
+def working_directory() -> Path:
+    """Where we were started; the root if that is gone, or may not be known."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def data_dir(environ: Mapping[str, str]) -> Path:
     """Where this user's local backend and spool are; for whoever needs to know nothing else."""
     env = {name: value for name, value in environ.items() if value.strip()}

@@ -12,10 +12,10 @@ FAIL_AFTER_SINCE = 2  # of a schedule's agents
 BATCHES_SINCE = 2  # mutations/recordHeartbeats, queries/getToken
 
 
-def note(known: object, deployment: str) -> str | None:
-    """What to tell people where a deployment states the version `known`; None where all is well."""
+def notes(known: object, deployment: str) -> list[str]:
+    """What to tell people where a deployment states the version `known`; nothing where all is well."""
     if not isinstance(known, int) or known == VERSION:
-        return None
+        return []
     if known > VERSION:
-        return f"the functions at {deployment} are newer than this program: update it when you can"
-    return f"the functions at {deployment} are older than this program, which does without; {DEPLOY}"
+        return [f"the functions at {deployment} are newer than this program: update it when you can"]
+    return [f"the functions at {deployment} are older than this program, which does without; {DEPLOY}"]

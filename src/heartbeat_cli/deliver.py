@@ -142,8 +142,7 @@ class Delivery:
 
     def odd(self, where: str) -> list[str]:
         """What people should know of the deployment, whose address is `where`."""
-        note = contract.note(self.known, where)
-        return [note] if note else []
+        return contract.notes(self.known, where)
 
     def told(self, where: str) -> list[str]:
         """What people should know of it; `where` is the address of the deployment."""

@@ -11,7 +11,7 @@ import io
 import json
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -116,6 +116,12 @@ def say(text: str) -> None:
     not.
     """
     _write(sys.stderr, shown(text))
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What else people should know of what was done, a line each on stderr."""
+    for note in notes:
+        say(f"heartbeat: {note}")
 
 
 def _write(stream: TextIO, text: str) -> Exception | None:

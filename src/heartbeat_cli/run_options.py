@@ -104,9 +104,14 @@ def parse(words: list[str]) -> Options:
     if len(agents) != 1:
         raise Misuse("the one agent that runs is named before --" if agents else "no agent is named")
     options.agent = agents[0]
-    if options.tz is not None and options.only_at is None:
-        raise Misuse("--tz is the zone of --only-at, which was not given")
+    check_zone(options.tz, options.only_at)
     return options
+
+
+def check_zone(tz: str | None, only_at: str | None) -> None:
+    """A zone means nothing alone. Raises `Misuse`."""
+    if tz is not None and only_at is None:
+        raise Misuse("--tz is the zone of --only-at, which was not given")
 
 
 def _text(_: str, value: str) -> str:

@@ -57,8 +57,7 @@ def serve(facts: Facts, wait: Callable[[], Facts | None], tell: Tell, *, begin: 
         tell_problem(tell, error)
         tell(KEPT, "")  # nothing more can be done about it
     except Exception:  # a bug, which must not become the command's
-        for line in traceback.format_exc().splitlines():
-            tell(PROBLEM, output.shown(scrubbed(line)))
+        _tell_bug(tell)
 
 
 def keep(facts: Facts, finish: Facts, tell: Tell) -> None:
@@ -68,8 +67,12 @@ def keep(facts: Facts, finish: Facts, tell: Tell) -> None:
     except HeartbeatError as error:
         tell_problem(tell, error)
     except Exception:  # as above
-        for line in traceback.format_exc().splitlines():
-            tell(PROBLEM, output.shown(scrubbed(line)))
+        _tell_bug(tell)
+
+
+def _tell_bug(tell: Tell) -> None:
+    for line in traceback.format_exc().splitlines():
+        tell(PROBLEM, output.shown(scrubbed(line)))
 
 
 class Reporting:
@@ -81,7 +84,7 @@ class Reporting:
         self._facts = facts
         self._tell = tell
         flags = config.Flags(*(facts[name] for name in ("url", "home", "deadline", "transport")))
-        self._settings = config.load(flags, environ, cwd or working_directory())
+        self._settings = config.load(flags, environ, cwd or config.working_directory())
         for warning in self._settings.warnings:
             tell(NOTE, f"heartbeat: {output.shown(warning)}")
         self._deadline = Deadline(self._settings.deadline_s)
@@ -249,11 +252,3 @@ def tell_problem(tell: Tell, error: HeartbeatError) -> None:
     hint = f" ({output.shown(error.hint)})" if error.hint else ""
     why = "refused" if isinstance(error, Refused) else "not reported"
     tell(PROBLEM, f"heartbeat: this run is {why}: {output.shown(scrubbed(str(error)))}{hint}")
-
-
-def working_directory() -> Path:
-    """Where we are; the root if that is gone."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return Path("/")

@@ -210,9 +210,7 @@ class Spool:
 
     def put_off(self, chosen: Mapping[str, str], trouble: Trouble, now: int) -> None:
         """A try ended badly, and so would one of all that wait with these values of `CHOSEN` columns."""
-        if not chosen or not chosen.keys() <= CHOSEN:
-            raise ValueError(f"{sorted(chosen)} is not of {sorted(CHOSEN)}")
-        where = " AND ".join(f"{column} = :{column}" for column in chosen)
+        where = _alike(chosen)
         values = {**chosen, "code": trouble.code, "reason": trouble.reason}
         with self._file.writing() as database:
             database.execute(
@@ -222,7 +220,7 @@ class Spool:
 
     def explain(self, chosen: Mapping[str, str], why: Trouble) -> None:
         """Why those that wait with these values of `CHOSEN` columns are not even tried."""
-        where = " AND ".join(f"{column} = :{column}" for column in chosen)
+        where = _alike(chosen)
         with self._file.writing() as database:
             database.execute(
                 "UPDATE entries SET code = :code, reason = :reason WHERE aside = 0 AND reason IS NOT :reason"
@@ -312,6 +310,12 @@ def _room(database: sqlite3.Connection, what: str, most: int, where: str = "", *
     [number] = database.execute(f"SELECT count(*) FROM entries {where}", values).fetchone()
     if number >= most:
         raise SpoolProblem(f"{what}: {count(number)} wait in it", hint=MAKE_ROOM)
+
+
+def _alike(chosen: Mapping[str, str]) -> str:
+    if not chosen or not chosen.keys() <= CHOSEN:
+        raise ValueError(f"{sorted(chosen)} is not of {sorted(CHOSEN)}")
+    return " AND ".join(f"{column} = :{column}" for column in chosen)
 
 
 def _backoff(now: int, trouble: Trouble, most_ms: int) -> dict[str, float]:

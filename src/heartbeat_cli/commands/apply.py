@@ -33,7 +33,7 @@ def apply_schedule(
     page = settings.schedule_path
     parsed = schedule.load(page)
     for warning in parsed.warnings:
-        output.say(f"heartbeat: {page}, {output.shown(warning)}")
+        output.say(f"heartbeat: {page}, {warning}")
     rows = [row for row in parsed.rows if row.host in {None, settings.host}]
     listed = [row.agent for row in parsed.rows]
     plan = None if agents_only else _crontab(edge, rows)
@@ -41,14 +41,13 @@ def apply_schedule(
         crontab_plan.log_folder(plan.host)
     source = apply.source(settings.host, settings.home)
     rows, note = apply.understood(edge.connect(), rows)
-    if note:
-        output.say(f"heartbeat: {note}")
+    output.say_notes([note] if note else [])
     planned = apply.submit(edge.connect(), rows, listed, page, source, dry_run=True)
     lines = [*apply.lines(planned, rows, edge.now_ms()), *_others(len(listed) - len(rows))]
     if plan is not None:
-        cron.say_notes(plan)
+        output.say_notes(plan.notes)
         cron.warn_of_token(settings)
-        lines += [output.shown(line) for line in plan.diff]
+        lines += plan.diff
     changes = bool(planned.changed) or (plan is not None and plan.changes)
     if dry_run or not changes:
         if not dry_run:
@@ -106,8 +105,7 @@ def _try_again(edge: Edge) -> None:
             notes.append(f"delivered {count(data['delivered'])} that had waited")
     except SpoolProblem as problem:
         notes = [str(problem)]
-    for note in notes:
-        output.say(f"heartbeat: {output.shown(note)}")
+    output.say_notes(notes)
 
 
 def _answer(outcome: str, result: apply.Outcome, plan: crontab_plan.Plan | None, lines: list[str]) -> Answer:

@@ -49,7 +49,7 @@ def print_lines(edge: Edge) -> Answer:
     told = [
         {"agent": entry.row.agent, "line": entry.row.line, "crontab": list(entry.lines)} for entry in entries
     ]
-    return Answer({"entries": told, "block": lines}, [output.shown(line) for line in lines])
+    return Answer({"entries": told, "block": lines}, lines)
 
 
 @register(app, "cron install", WHICH_DEPLOYMENT)
@@ -103,12 +103,6 @@ def _told(found: Sequence[crontab_check.Difference]) -> list[str]:
     return [line for each in found for line in (each.what, f"  mend it: {each.command}")]
 
 
-def say_notes(plan: crontab_plan.Plan) -> None:
-    """What a person should know before it is done, on stderr."""
-    for note in plan.notes:
-        output.say(f"heartbeat: {output.shown(note)}")
-
-
 def warn_of_token(settings: Settings) -> None:
     """A secret goes into no crontab: say what cron is to use instead of this shell's."""
     if settings.token_source != TOKEN_VARIABLE or settings.url is None:
@@ -128,13 +122,13 @@ def as_json(plan: crontab_plan.Plan) -> dict[str, Any]:
 def _rows(settings: Settings) -> Sequence[Row]:
     parsed = schedule.load(settings.schedule_path)
     for warning in parsed.warnings:
-        output.say(f"heartbeat: {settings.schedule_path}, {output.shown(warning)}")
+        output.say(f"heartbeat: {settings.schedule_path}, {warning}")
     return parsed.rows
 
 
 def _done(edge: Edge, plan: crontab_plan.Plan, word: str, *, yes: bool, dry_run: bool) -> Answer:
-    say_notes(plan)
-    lines = [output.shown(line) for line in plan.diff]
+    output.say_notes(plan.notes)
+    lines = list(plan.diff)
     data = as_json(plan)
     if not plan.changes:
         return Answer({"outcome": "unchanged", **data}, ["nothing to change in the crontab"])

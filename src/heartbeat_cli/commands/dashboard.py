@@ -50,9 +50,7 @@ def show(
                 edge.show(answer)
         unreachable.details["spool"] = spool
         raise
-    note = contract.note(found.monitor.get("contractVersion"), edge.settings.deployment())
-    if note:
-        output.say(f"heartbeat: {output.shown(note)}")
+    output.say_notes(contract.notes(found.monitor.get("contractVersion"), edge.settings.deployment()))
     fleet.keep(found, edge.settings.data_dir, edge.settings.deployment())
     answer = _answer(edge, found, wanted, None, spool)
     if check and any(answer.data["totals"].get(word) for word in BAD):
@@ -99,8 +97,7 @@ def _answer(
 def _spool(edge: Edge) -> dict[str, int] | None:
     """What this host has not delivered, which the deployment cannot know; None if that cannot be read."""
     spool = Spool(edge.settings.data_dir)
-    for line in told(spool, edge.now_ms()):
-        output.say(f"heartbeat: {output.shown(line)}")
+    output.say_notes(told(spool, edge.now_ms()))
     try:
         counts = spool.counts()
     except SpoolProblem:

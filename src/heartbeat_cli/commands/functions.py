@@ -30,7 +30,7 @@ def foreign(
         return Answer({"foreign": []}, ["every function of the deployment is in the folder"])
     if not edge.json:
         for name in names:
-            output.say(f"  {output.shown(name)}")
+            output.say(f"  {name}")
         verb = "a function that is" if len(names) == 1 else f"{len(names)} functions that are"
         output.say(
             f"heartbeat: the deployment has {verb} not in {app_dir}; a push would delete what is listed above"

@@ -57,7 +57,7 @@ def status(
     lines = [*_told(found, edge.now_ms()), *_told_service(found, standing)]
     return Answer(
         data,
-        [shown(line) for line in lines],
+        lines,
         exit_code=CHECK_FAILED if check and not found.healthy else 0,
         says_deployment=True,
     )
@@ -78,7 +78,7 @@ def logs(
             if not output.tell(shown(line)):
                 return Answer({})
         found = log.lines(lines)
-    return Answer({"file": str(log.path), "lines": found}, [shown(line) for line in found])
+    return Answer({"file": str(log.path), "lines": found}, found)
 
 
 @register(own, "local backup", NONE)
@@ -91,7 +91,7 @@ def back_up(
     with _instance(edge) as instance:
         made = backup.backup(instance, file, edge.settings.inherited, force=force)
     data = {"file": str(file.absolute()), **_contents(made)}
-    return Answer(data, [shown(f"{file} holds {_told_contents(made, edge.now_ms())}"), *_tables(made)])
+    return Answer(data, [f"{file} holds {_told_contents(made, edge.now_ms())}", *_tables(made)])
 
 
 @register(own, "local restore", NONE)
@@ -117,7 +117,7 @@ def restore(
     if done.kept_in is not None:
         lines.append(f"the data of before is kept in {done.kept_in}")
     lines.append("Start it: heartbeat local up")
-    return Answer(data, [shown(line) for line in lines])
+    return Answer(data, lines)
 
 
 @register(own, "local check", NONE)
@@ -126,7 +126,7 @@ def check(edge: Edge) -> Answer:
     with _instance(edge) as instance:
         found = backup.check(instance, edge.settings.inherited)
     line = f"the data is whole: {_told_contents(found, edge.now_ms())}"
-    return Answer(_contents(found), [shown(line), *_tables(found)])
+    return Answer(_contents(found), [line, *_tables(found)])
 
 
 @register(own, "local guide", WHICH_HOME)
@@ -155,7 +155,7 @@ def guide(edge: Edge) -> Answer:
         "Where things are:",
         *(f"  {name:<12} {place}" for name, place in places.items()),
     ]
-    return Answer({"try": commands, "files": places}, [shown(line) for line in lines], says_deployment=True)
+    return Answer({"try": commands, "files": places}, lines, says_deployment=True)
 
 
 @contextmanager
@@ -181,16 +181,16 @@ def _told_contents(contents: backup.Contents, now: int) -> str:
 
 
 def _tables(contents: backup.Contents) -> list[str]:
-    return [shown(f"  {count:>9,}  {name}") for name, count in contents.tables.items() if count]
+    return [f"  {count:>9,}  {name}" for name, count in contents.tables.items() if count]
 
 
 def _told_coming(file: Path, coming: backup.Coming, now: int) -> list[str]:
     present = coming.present
     if isinstance(present, backup.Contents):
-        lines = [shown(f"there now: {_told_contents(present, now)}"), *_tables(present)]
+        lines = [f"there now: {_told_contents(present, now)}", *_tables(present)]
     else:
-        lines = [shown(f"there now: {present or 'nothing'}")]
-    return [*lines, shown(f"in {file}: {_told_contents(coming.contents, now)}"), *_tables(coming.contents)]
+        lines = [f"there now: {present or 'nothing'}"]
+    return [*lines, f"in {file}: {_told_contents(coming.contents, now)}", *_tables(coming.contents)]
 
 
 def _told(found: local.LocalStatus, now: int) -> list[str]:

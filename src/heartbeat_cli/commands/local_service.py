@@ -140,7 +140,7 @@ def _form(word: str | None) -> Form | None:
 
 def _apply(edge: Edge, mine: Service, plan: Plan, yes: bool, question: str) -> Path | None:
     if plan.changes and not yes:
-        edge.ask([shown(line) for line in _why(plan)], question, hint="add --yes, or --dry-run to look")
+        edge.ask(_why(plan), question, hint="add --yes, or --dry-run to look")
     return mine.apply(plan, edge.now_ms())
 
 
@@ -151,7 +151,7 @@ def _why(plan: Plan) -> list[str]:
 def _planned(plan: Plan) -> Answer:
     done = "nothing was written (dry run)" if plan.changes else "nothing to change"
     outcome = "planned" if plan.changes else "unchanged"
-    return Answer(_told_plan(plan, outcome, None), [*map(shown, _why(plan)), done], says_deployment=True)
+    return Answer(_told_plan(plan, outcome, None), [*_why(plan), done], says_deployment=True)
 
 
 def _told_plan(plan: Plan, outcome: str, kept: Path | None) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _bring_up(edge: Edge, mine: Service, wish: local.Wish) -> tuple[dict[str, An
         "replacedToken": made[0].replaced if made else None,
     }
     line = f"the local backend is {brought.outcome}{because}: {record.url} (process {record.pid})"
-    return data, shown(line)
+    return data, line
 
 
 def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalToken]:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from heartbeat_cli import run
-from heartbeat_cli.command import PLAIN, DeadlineOption, Home, Invocation, TransportOption, Url
+from heartbeat_cli.command import (
+    PLAIN,
+    DeadlineOption,
+    DelayOption,
+    Home,
+    Invocation,
+    OnlyAtOption,
+    TransportOption,
+    Url,
+    ZoneOption,
+)
 from heartbeat_cli.errors import UsageProblem
 from heartbeat_cli.run_options import Misuse, parse
 
@@ -45,15 +55,9 @@ def run_command(  # noqa: PLR0913 - its options
         ),
     ] = False,
     summary: Annotated[Text, typer.Option(metavar="TEXT", help="What to say of the run.")] = None,
-    delay: Annotated[
-        Text, typer.Option(metavar="DURATION", help="Wait before it for a random time up to this.")
-    ] = None,
-    only_at: Annotated[
-        Text, typer.Option(metavar="CRON", help="Do nothing unless this minute is one of the schedule's.")
-    ] = None,
-    tz: Annotated[
-        Text, typer.Option(metavar="ZONE", help="The time zone of --only-at (default UTC).")
-    ] = None,
+    delay: DelayOption = None,
+    only_at: OnlyAtOption = None,
+    tz: ZoneOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Say nothing of our own unless a report is refused or lost.")
     ] = False,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from io import BufferedReader
 from typing import Annotated, Any, cast
 
 import typer
 
 from heartbeat_cli import clock, output, run_options, send, send_told
-from heartbeat_cli.command import PLAIN, Edge, register
+from heartbeat_cli.command import PLAIN, DelayOption, Edge, OnlyAtOption, ZoneOption, register
 from heartbeat_cli.deadline import Deadline, Late, within
 from heartbeat_cli.errors import HeartbeatError, Lost, Refused, Spooled, UsageProblem
 from heartbeat_cli.output import Answer
@@ -59,29 +58,20 @@ def send_heartbeat(  # noqa: PLR0913 - its options
     stale_tasks: Annotated[
         int | None, typer.Option("--stale-tasks", metavar="N", min=0, help="Stale ones among them.")
     ] = None,
-    delay: Annotated[
-        str | None,
-        typer.Option("--delay", metavar="DURATION", help="Wait before it for a random time up to this."),
-    ] = None,
-    only_at: Annotated[
-        str | None,
-        typer.Option(
-            "--only-at", metavar="CRON", help="Do nothing unless this minute is one of the schedule's."
-        ),
-    ] = None,
-    tz: Annotated[
-        str | None,
-        typer.Option("--tz", metavar="ZONE", help="The time zone of --only-at (default UTC)."),
-    ] = None,
+    delay: DelayOption = None,
+    only_at: OnlyAtOption = None,
+    tz: ZoneOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 75 when it is spooled and not yet delivered.")
     ] = False,
 ) -> Answer:
     """Report that AGENT ran."""
-    delay_s = _delay(delay)
-    if tz is not None and only_at is None:
-        raise UsageProblem("--tz is the zone of --only-at, which was not given")
+    try:
+        delay_s = run_options.delay("--delay", delay) if delay is not None else 0.0
+        run_options.check_zone(tz, only_at)
+    except run_options.Misuse as misuse:
+        raise UsageProblem(str(misuse)) from None
     if only_at is not None and not is_meant_now(only_at, tz, output.say):
         raise typer.Exit(0)
     if delay_s:
@@ -99,7 +89,7 @@ def send_heartbeat(  # noqa: PLR0913 - its options
     try:
         sent = send.send(report, edge.settings, deadline, edge.connect, clock.now)
     except (Refused, Lost) as error:
-        _say([*error.notes, *told(spool, edge.now_ms())])
+        output.say_notes([*error.notes, *told(spool, edge.now_ms())])
         raise
     notes = [*sent.notes, *told(spool, edge.now_ms(), but=int(sent.problem is not None))]
     data: dict[str, Any] = {"heartbeatId": sent.heartbeat.heartbeat_id}
@@ -108,32 +98,20 @@ def send_heartbeat(  # noqa: PLR0913 - its options
         data |= {"outcome": "spooled", "reason": _reason(sent.problem)}
         spooled = _spooled(sent, sent.problem)
         if strict:
-            _say(notes)
+            output.say_notes(notes)
             raise spooled
         output.say_error(spooled)
     else:
         data |= dict(sent.answer or {})
         lines = [] if quiet else [send_told.line(sent, edge.settings.deployment(), edge.now_ms())]
-    _say(notes)
+    output.say_notes(notes)
     data |= {"elapsedMs": sent.elapsed_ms, "notes": notes}
     return Answer(data, lines=lines, says_deployment=True)
-
-
-def _delay(text: str | None) -> float:
-    try:
-        return run_options.delay("--delay", text) if text is not None else 0.0
-    except run_options.Misuse as misuse:
-        raise UsageProblem(str(misuse)) from None
 
 
 def _reason(problem: HeartbeatError) -> dict[str, Any]:
     cause = getattr(problem, "cause", None)
     return {"code": problem.code, "cause": cause, "message": str(problem), "hint": problem.hint}
-
-
-def _say(notes: Sequence[str]) -> None:
-    for note in notes:
-        output.say(f"heartbeat: {output.shown(note)}")
 
 
 def _spooled(sent: send.Sent, problem: HeartbeatError) -> Spooled:

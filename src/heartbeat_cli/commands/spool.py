@@ -156,8 +156,7 @@ def deliver_all(edge: Edge, *, quiet: bool = False) -> Answer:
             for url in spool.deployments(edge.now_ms(), put_off_too=not quiet):
                 if edge.flags.url is None or url == edge.settings.spooled_as():
                     notes = deliver_to(edge, spool, url, data)
-                    for note in () if quiet else notes:
-                        output.say(f"heartbeat: {output.shown(note)}")
+                    output.say_notes([] if quiet else notes)
         finally:
             spool.done()
     else:
