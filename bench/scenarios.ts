@@ -272,7 +272,7 @@ export async function sweep(options: Options): Promise<Row[]> {
   const alone = await load(backend, options, paced);
   const beside = load(backend, options, { ...paced, warmUp: 0, seconds: 5 });
   const startedAt = performance.now();
-  await backend.admin("maintenance:sweep", {});
+  await backend.admin("heartbeat/maintenance:sweep", {});
   for (;;) {
     const args = { token: TOKENS.read, request: { agent: last, at: Date.now() } };
     const { row: found } = (await backend.call("query", "queries/getAgent", args)) as {

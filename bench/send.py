@@ -85,7 +85,7 @@ def local_backend(folder: Path) -> Iterator[tuple[str, str]]:
         first = {"tokenHash": digest, "name": "bench", "scope": "admin"}
         deadline = Deadline(SETUP_WITHIN_S)
         client.run_admin(
-            url, key_file.read_text().strip(), "setup:storeFirstToken", {"request": first}, deadline
+            url, key_file.read_text().strip(), "heartbeat/setup:storeFirstToken", {"request": first}, deadline
         )
         agent = {"agent": AGENT, "schedule": {"kind": "cron", "expression": "0 */6 * * *", "timeZone": "UTC"}}
         with client.Connection(url, token, deadline=deadline, transport="http") as connection:

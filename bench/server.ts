@@ -140,7 +140,7 @@ export async function register(backend: Backend, agents: number): Promise<void> 
   const hash = (token: string): string => createHash("sha256").update(token).digest("hex");
   const { admin, ...others } = TOKENS;
   const first = { tokenHash: hash(admin), name: "admin", scope: "admin" };
-  await backend.admin("setup:storeFirstToken", { request: first });
+  await backend.admin("heartbeat/setup:storeFirstToken", { request: first });
   for (const [scope, token] of Object.entries(others)) {
     const request = { tokenHash: hash(token), name: scope, scope };
     await backend.call("mutation", "mutations/createToken", { token: admin, request });

@@ -8,7 +8,7 @@
 import type { PaginationOptions, PaginationResult } from "convex/server";
 import type { Doc, Id } from "./_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "./_generated/server";
-import type { AgentCard } from "./model/validators";
+import type { AgentCard } from "./heartbeat/model/validators";
 
 /** An open task that nobody has touched for this long (ms) is stale: seven days, a week's planning missed it once. */
 export const STALE_AFTER_MS = 7 * 24 * 60 * 60_000;

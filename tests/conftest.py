@@ -183,7 +183,7 @@ class Live:
         """Move the backend's clock on, and have it look for silence as it does each minute."""
         for step in (ms, *HOLD_STEPS_MS):
             self.move_clock(step)
-            self.admin("maintenance:sweep", {})
+            self.admin("heartbeat/maintenance:sweep", {})
 
     def stop(self) -> None:
         self.backend.stop()

@@ -48,4 +48,4 @@ class Fleet:
 
     def sweep(self) -> None:
         """Have the backend look for silence, as it does each minute when time passes by itself."""
-        self.backend.admin("maintenance:sweep", {})
+        self.backend.admin("heartbeat/maintenance:sweep", {})

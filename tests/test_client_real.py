@@ -48,7 +48,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         backend = Backend(ready["url"], ready["siteUrl"], key_file.read_text().splitlines()[0])
         token_hash = hashlib.sha256(TOKEN.encode()).hexdigest()
         first = {"request": {"tokenHash": token_hash, "name": "first", "scope": "admin"}}
-        run_admin(backend.url, backend.admin_key, "setup:storeFirstToken", first, Deadline(10))
+        run_admin(backend.url, backend.admin_key, "heartbeat/setup:storeFirstToken", first, Deadline(10))
         yield backend
         process.terminate()
 
@@ -99,7 +99,7 @@ def test_the_address_of_the_http_actions_is_named(backend: Backend, transport: s
 
 def test_a_wrong_admin_key_is_refused(backend: Backend) -> None:
     with pytest.raises(Refused) as caught:
-        run_admin(backend.url, "not-the-key", "setup:storeFirstToken", {}, Deadline(10))
+        run_admin(backend.url, "not-the-key", "heartbeat/setup:storeFirstToken", {}, Deadline(10))
 
     assert caught.value.code == "unauthorized"
 

@@ -1,4 +1,4 @@
-"""The fires of convex/model/cron.ts against cronsim, a Python library that also follows Debian's cron."""
+"""The fires of our cron.ts against cronsim, a Python library that also follows Debian's cron."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _spans(*zones: tzinfo) -> list[Span]:
 
 
 def _expected(expression: str, zone: str, spans: list[Span]) -> set[int]:
-    """What convex/model/cron.ts computes."""
+    """What convex/heartbeat/model/cron.ts computes."""
     edges = [(int(first.timestamp() * 1000), int(last.timestamp() * 1000)) for first, last in spans]
     asked = [
         {"expression": expression, "timeZone": zone, "at": instant}

@@ -247,6 +247,6 @@ def test_a_clock_that_is_wrong(host: Inside, wrong_s: int, state: str) -> None:
 
 def test_a_sweep_that_has_stopped(live: Live) -> None:
     live.move_clock(-10 * MINUTE_MS - SECOND_MS)  # the deployment tells its clock to the second
-    live.admin("maintenance:sweep", {})
+    live.admin("heartbeat/maintenance:sweep", {})
     message, fix = examine(live.inside).trouble("sweep")
     assert "sweep late: last 10 min ago" in message and fix == "make deploy"

@@ -145,7 +145,7 @@ def test_a_deployments_first_token_is_kept_and_its_hash_printed(cli: Cli, inside
     kept = tokens.stored(cli.config_dir, "https://happy-animal-123.convex.cloud", [])
     assert done.code == 0 and kept is not None and kept.scope == "admin"
     assert (
-        done.out.startswith("npx convex run setup:storeFirstToken '")
+        done.out.startswith("npx convex run heartbeat/setup:storeFirstToken '")
         and tokens.token_hash(kept.text) in done.out
     )
     assert kept.text not in done.out + done.err

@@ -19,7 +19,7 @@ def spec(*functions: Mapping[str, object]) -> str:
 
 def test_an_empty_deployment_and_our_own_functions_hold_nothing_foreign() -> None:
     ours = {"identifier": "mutations/recordHeartbeat.js:default", "functionType": "Mutation"}
-    sweep = {"identifier": "maintenance.js:sweep", "functionType": "Mutation"}
+    sweep = {"identifier": "heartbeat/maintenance.js:sweep", "functionType": "Mutation"}
     assert foreign_functions(spec(), REPOSITORY / "convex") == []
     assert foreign_functions(spec(ours, sweep), REPOSITORY / "convex") == []
 

@@ -67,7 +67,7 @@ class Backend:
         return tokens.token_hash(text) in self.stored.keys() - self.revoked
 
     def __call__(self, path: str, args: Mapping[str, Any]) -> Any:
-        assert path == "setup:storeFirstToken"
+        assert path == "heartbeat/setup:storeFirstToken"
         request = args["request"]
         if request["tokenHash"] in self.revoked:
             raise Refused("it is revoked", code="conflict")
@@ -114,7 +114,7 @@ def test_a_token_is_kept_only_after_the_backend_has_it(tmp_path: Path) -> None:
 def test_the_line_to_paste_holds_the_hash_and_not_the_token() -> None:
     line = tokens.first_token_line("the-token", "first, box1")
     command, _, argument = line.partition(" '")
-    assert command == "npx convex run setup:storeFirstToken"
+    assert command == "npx convex run heartbeat/setup:storeFirstToken"
     assert "the-token" not in line
     assert json.loads(argument.removesuffix("'"))["request"] == {
         "tokenHash": tokens.token_hash("the-token"),
@@ -125,7 +125,7 @@ def test_the_line_to_paste_holds_the_hash_and_not_the_token() -> None:
 
 def test_whatever_its_name_the_line_to_paste_is_one_argument() -> None:
     words = shlex.split(tokens.first_token_line("the-token", "it's; $(rm -rf ~) #"))
-    assert words[:4] == ["npx", "convex", "run", "setup:storeFirstToken"] and len(words) == 5
+    assert words[:4] == ["npx", "convex", "run", "heartbeat/setup:storeFirstToken"] and len(words) == 5
     assert json.loads(words[4])["request"]["name"] == "it's; $(rm -rf ~) #"
 
 

@@ -1,7 +1,7 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { addTask } from "../model/tasks";
-import * as shapes from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { addTask } from "../heartbeat/model/tasks";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Add a task, where the tasks table is our minimal one. */
 export default mutation({

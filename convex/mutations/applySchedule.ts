@@ -1,7 +1,7 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { applySchedule } from "../model/schedules";
-import * as shapes from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { applySchedule } from "../heartbeat/model/schedules";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Register the agents of a schedule, or say what that would change. */
 export default mutation({

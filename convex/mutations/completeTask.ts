@@ -1,7 +1,7 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { completeTask } from "../model/tasks";
-import * as shapes from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { completeTask } from "../heartbeat/model/tasks";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Mark a task done, where the tasks table is our minimal one. */
 export default mutation({

@@ -1,8 +1,8 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { createToken } from "../model/tokens";
-import * as shapes from "../model/tokenValidators";
-import { token } from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { createToken } from "../heartbeat/model/tokens";
+import * as shapes from "../heartbeat/model/tokenValidators";
+import { token } from "../heartbeat/model/validators";
 
 /** Store the hash of a token that the caller made. */
 export default mutation({

@@ -1,8 +1,8 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { recordHeartbeat } from "../model/heartbeats";
-import { heartbeatArgs, recorded } from "../model/heartbeatValidators";
-import { token } from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { recordHeartbeat } from "../heartbeat/model/heartbeats";
+import { heartbeatArgs, recorded } from "../heartbeat/model/heartbeatValidators";
+import { token } from "../heartbeat/model/validators";
 
 /** Record a heartbeat; a send token does so for its own agents. */
 export default mutation({

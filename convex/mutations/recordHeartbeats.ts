@@ -1,8 +1,8 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { recordHeartbeats } from "../model/batch";
-import { batchArgs, batchRecorded } from "../model/heartbeatValidators";
-import { token } from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { recordHeartbeats } from "../heartbeat/model/batch";
+import { batchArgs, batchRecorded } from "../heartbeat/model/heartbeatValidators";
+import { token } from "../heartbeat/model/validators";
 
 /** Record up to a hundred heartbeats, each with a result of its own; a send token does so for its own agents. */
 export default mutation({

@@ -1,8 +1,8 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { revokeToken } from "../model/tokens";
-import * as shapes from "../model/tokenValidators";
-import { token } from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { revokeToken } from "../heartbeat/model/tokens";
+import * as shapes from "../heartbeat/model/tokenValidators";
+import { token } from "../heartbeat/model/validators";
 
 /** End a token. */
 export default mutation({

@@ -1,7 +1,7 @@
 import { mutation } from "../_generated/server";
-import { authorizeMutation } from "../model/access";
-import { setAgentControl } from "../model/agents";
-import * as shapes from "../model/validators";
+import { authorizeMutation } from "../heartbeat/model/access";
+import { setAgentControl } from "../heartbeat/model/agents";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Pause, retire or resume an agent. */
 export default mutation({

@@ -1,7 +1,7 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { agentDetail } from "../model/views";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { agentDetail } from "../heartbeat/model/views";
+import * as shapes from "../heartbeat/model/validators";
 
 /** One agent with its next expected instants and its latest flips. */
 export default query({

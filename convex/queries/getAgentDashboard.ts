@@ -1,7 +1,7 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { agentDashboard } from "../model/views";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { agentDashboard } from "../heartbeat/model/views";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Every agent that is not retired, worst first. */
 export default query({

@@ -1,8 +1,8 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { history } from "../model/heartbeatValidators";
-import * as shapes from "../model/validators";
-import { agentHistory } from "../model/views";
+import { authorize } from "../heartbeat/model/access";
+import { history } from "../heartbeat/model/heartbeatValidators";
+import * as shapes from "../heartbeat/model/validators";
+import { agentHistory } from "../heartbeat/model/views";
 
 /** The heartbeats of one agent, newest first. */
 export default query({

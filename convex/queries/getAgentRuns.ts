@@ -1,8 +1,8 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { agentRuns } from "../model/heartbeatValidators";
-import * as list from "../model/runList";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { agentRuns } from "../heartbeat/model/heartbeatValidators";
+import * as list from "../heartbeat/model/runList";
+import * as shapes from "../heartbeat/model/validators";
 
 /** The runs of one agent, start and finish put together, the one that began last first. */
 export default query({

@@ -1,7 +1,7 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { agentTaskCounts } from "../model/tasks";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { agentTaskCounts } from "../heartbeat/model/tasks";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Open and stale tasks of one agent, seen from the instant `at`. */
 export default query({

@@ -1,7 +1,7 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { monitorStatus } from "../model/monitor";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { monitorStatus } from "../heartbeat/model/monitor";
+import * as shapes from "../heartbeat/model/validators";
 
 /** The contract's version and the sweep's last run; small, for it changes each minute. */
 export default query({

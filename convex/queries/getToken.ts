@@ -1,8 +1,8 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { ownToken } from "../model/tokens";
-import * as shapes from "../model/tokenValidators";
-import { token } from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { ownToken } from "../heartbeat/model/tokens";
+import * as shapes from "../heartbeat/model/tokenValidators";
+import { token } from "../heartbeat/model/validators";
 
 /** What the token of the call is, and which others are older. */
 export default query({

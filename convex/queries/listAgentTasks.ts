@@ -1,7 +1,7 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { listTasks } from "../model/tasks";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { listTasks } from "../heartbeat/model/tasks";
+import * as shapes from "../heartbeat/model/validators";
 
 /** Each task of one agent: whether it counted, and why. */
 export default query({

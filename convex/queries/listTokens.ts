@@ -1,8 +1,8 @@
 import { query } from "../_generated/server";
-import { authorize } from "../model/access";
-import { listTokens } from "../model/tokens";
-import { tokenList } from "../model/tokenValidators";
-import * as shapes from "../model/validators";
+import { authorize } from "../heartbeat/model/access";
+import { listTokens } from "../heartbeat/model/tokens";
+import { tokenList } from "../heartbeat/model/tokenValidators";
+import * as shapes from "../heartbeat/model/validators";
 
 /** All access tokens; never a hash. */
 export default query({

@@ -4,9 +4,10 @@ Which fires an agent owes is the backend's to compute. This is for the moment in
 line that is for several clocks: where the zone of a row is not the zone of cron, one line stands in the
 crontab for each difference that the two can have, and all but one of them must do nothing.
 
-The rules are those of Debian's cron (crontab(5), cron(8)), as in convex/model/cron.ts: a time that a repeated
-hour has twice fires the first time; one that a skipped hour lacks fires as if the clock had not been changed,
-which is within the hour after it. Where the minute or hour field begins with `*` it is plain wall clock.
+The rules are those of Debian's cron (crontab(5), cron(8)), as in cron.ts of the functions: a time that a
+repeated hour has twice fires the first time; one that a skipped hour lacks fires as if the clock had not been
+changed, which is within the hour after it. Where the minute or hour field begins with `*` it is plain wall
+clock.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from heartbeat_cli.errors import UsageProblem
 
-# The server's limits (convex/model/checks.ts); texts are measured in code points there, too.
+# The server's limits (convex/heartbeat/model/checks.ts); texts are measured in code points there, too.
 AGENT_NAME_MAX = 64
 SUMMARY_MAX = 500
 ERROR_MAX = 4_000

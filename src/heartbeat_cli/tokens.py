@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from heartbeat_cli.config_files import read_toml
-from heartbeat_cli.errors import Refused, SettingsProblem, UsageProblem
+from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable, UsageProblem
 from heartbeat_cli.private_files import alone_in, exposed, replace
 
 FILE = "tokens.toml"
@@ -40,7 +40,8 @@ FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}")
 SAVE_WAITS_S = 5.0  # for another that saves: milliseconds, on a slow disk more
 ADMIN = "admin"
 SCOPES = ("send", "read", ADMIN)
-FIRST_TOKEN_FUNCTION = "setup:storeFirstToken"  # noqa: S105 - the name of a function
+FIRST_TOKEN_FUNCTION = "heartbeat/setup:storeFirstToken"  # noqa: S105 - the name of a function
+FIRST_TOKEN_BEFORE = "setup:storeFirstToken"  # noqa: S105 - its name up to version 2 of the contract
 # Always the same: a token that is stored again under another name is a conflict, and hosts are renamed
 FIRST_TOKEN_NAME = "first"  # noqa: S105 - the name of a token
 
@@ -150,6 +151,16 @@ def first_token_args(text: str, name: str, scope: str = ADMIN) -> dict[str, Any]
     return {"request": {"tokenHash": token_hash(text), "name": name, "scope": scope}}
 
 
+def store_first(run_admin: RunAdmin, args: Mapping[str, Any]) -> None:
+    """Have the deployment store a first token; raises what `run_admin` does."""
+    try:
+        run_admin(FIRST_TOKEN_FUNCTION, args)
+    except Unreachable as problem:
+        if problem.cause != "function_missing":
+            raise
+        run_admin(FIRST_TOKEN_BEFORE, args)
+
+
 def first_token_line(text: str, name: str) -> str:
     """The line to paste where the Convex project is, for somebody with its deploy key or login."""
     return f"npx convex run {FIRST_TOKEN_FUNCTION} {shlex.quote(json.dumps(first_token_args(text, name)))}"
@@ -177,16 +188,14 @@ def ensure_local_token(
         if works(kept.text):
             return LocalToken(fingerprint(kept.text))
         try:
-            run_admin(
-                FIRST_TOKEN_FUNCTION, first_token_args(kept.text, FIRST_TOKEN_NAME, kept.scope or ADMIN)
-            )
+            store_first(run_admin, first_token_args(kept.text, FIRST_TOKEN_NAME, kept.scope or ADMIN))
         except Refused as refused:
             if refused.code != "conflict":
                 raise
         else:
             return LocalToken(fingerprint(kept.text))
     text = mint()
-    run_admin(FIRST_TOKEN_FUNCTION, first_token_args(text, FIRST_TOKEN_NAME))
+    store_first(run_admin, first_token_args(text, FIRST_TOKEN_NAME))
     save(config_dir, url, text, ADMIN)
     return LocalToken(fingerprint(text), replaced=fingerprint(kept.text) if kept else None)
 

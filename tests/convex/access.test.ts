@@ -2,7 +2,7 @@
 import { ConvexError } from "convex/values";
 import { makeFunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { BatchRecorded } from "../../convex/model/heartbeatValidators";
+import type { BatchRecorded } from "../../convex/heartbeat/model/heartbeatValidators";
 import { type Args, kindOf, memoryEngine, Refused, START_AT } from "./engines";
 import { BODY_NAMES, every, hashOf, HOUR, World } from "./world";
 
@@ -73,10 +73,10 @@ const TABLE: Record<
   "mutations/revokeToken": { body: (_, { fingerprint }) => ({ fingerprint }), letIn: ["admin"] },
   "mutations/addTask": { body: (agent) => ({ agent, title: "t" }), letIn: ["admin"] },
   "mutations/completeTask": { body: (_, { taskId }) => ({ taskId }), letIn: ["admin"] },
-  "setup:storeFirstToken": null,
-  "maintenance:sweep": null,
-  "maintenance:sweepRow": null,
-  "maintenance:prune": null,
+  "heartbeat/setup:storeFirstToken": null,
+  "heartbeat/maintenance:sweep": null,
+  "heartbeat/maintenance:sweepRow": null,
+  "heartbeat/maintenance:prune": null,
 };
 
 function heartbeat(agent: string, { heartbeatId }: Made): Args {

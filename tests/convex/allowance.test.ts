@@ -1,8 +1,8 @@
 /** A runaway loop is slowed down; nobody else is, and nothing locks an agent out. */
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { takeOne } from "../../convex/model/allowance";
-import type { Allowance } from "../../convex/model/validators";
+import { takeOne } from "../../convex/heartbeat/model/allowance";
+import type { Allowance } from "../../convex/heartbeat/model/validators";
 import { memoryEngine, START_AT } from "./engines";
 import { leaveAllowance, rowsOf } from "./stored";
 import { DAY, every, HOUR, MINUTE, SECOND, World } from "./world";

@@ -1,7 +1,7 @@
 /** A batch is nothing but its heartbeats: what is stored, and what is answered, is what calls of their own would have left. */
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { BatchRecorded } from "../../convex/model/heartbeatValidators";
+import type { BatchRecorded } from "../../convex/heartbeat/model/heartbeatValidators";
 import { type Args, memoryEngine, Refused, START_AT } from "./engines";
 import { leaveAllowance, rowsOf } from "./stored";
 import { cron, every, hashOf, HOUR, MINUTE, runId, SECOND, World } from "./world";

@@ -8,7 +8,7 @@ import {
   STATUSES,
   statusWord,
   text,
-} from "../../convex/model/checks";
+} from "../../convex/heartbeat/model/checks";
 import statuses from "../contract/statuses.json";
 import { DAY, HOUR, MINUTE } from "./world";
 

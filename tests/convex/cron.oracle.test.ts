@@ -1,6 +1,6 @@
 import { Cron as Croner } from "croner";
 import { describe, expect, test, vi } from "vitest";
-import { nextFire, parseCron, prevFire } from "../../convex/model/cron.ts";
+import { nextFire, parseCron, prevFire } from "../../convex/heartbeat/model/cron.ts";
 import { type Clock, clockChanges, daemonFires, daemonReading, readClock } from "./cron.oracle.ts";
 import { between, randomExpression, seeded } from "./cron.samples.ts";
 

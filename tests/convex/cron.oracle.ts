@@ -1,5 +1,5 @@
 /**
- * A second opinion on convex/model/cron.ts: walks through real time minute by minute, reads the wall clock from Intl at each, and
+ * A second opinion on convex/heartbeat/model/cron.ts: walks through real time minute by minute, reads the wall clock from Intl at each, and
  * does in each what Debian's cron daemon does when it wakes up. Slow and simple; shares nothing with the code it judges: no set of
  * values, no calendar search, no table of offsets.
  *

@@ -8,7 +8,7 @@ import {
   parseCron,
   prevFire,
   shortestGapMs,
-} from "../../convex/model/cron.ts";
+} from "../../convex/heartbeat/model/cron.ts";
 import { randomExpression, seeded } from "./cron.samples.ts";
 
 const MINUTE_MS = 60_000;

@@ -6,7 +6,7 @@ import {
   firstOfSeries,
   gapAt,
   sameExpectedInstant,
-} from "../../convex/model/expected";
+} from "../../convex/heartbeat/model/expected";
 import { cron, DAY, every, HOUR, MINUTE, SECOND } from "./world";
 
 /** Monday 2 March 2026, 08:00 UTC: a fire of all schedules below. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { consecutiveFailures, isFailing, MAX_FAILURES, tallied } from "../../convex/model/failures";
-import { hear, rescheduled, setControl, sweep } from "../../convex/model/liveness";
+import { consecutiveFailures, isFailing, MAX_FAILURES, tallied } from "../../convex/heartbeat/model/failures";
+import { hear, rescheduled, setControl, sweep } from "../../convex/heartbeat/model/liveness";
 import { after, agent, heardNow, report, RULES, T } from "./rows";
 import { HOUR, MINUTE } from "./world";
 

@@ -1,5 +1,5 @@
 /**
- * Lets another language ask convex/model/cron.ts: one JSON request a line on stdin, one JSON answer a line on stdout.
+ * Lets another language ask convex/heartbeat/model/cron.ts: one JSON request a line on stdin, one JSON answer a line on stdout.
  *
  *   {"samples": count, "seed"}         -> random expressions
  *   {"timeZone", "from", "to"}         -> {"offset", "changes": [[at, offset], ...]}: by how much (ms) the wall clock is
@@ -8,7 +8,7 @@
  */
 
 import { createInterface } from "node:readline";
-import { nextFire, parseCron, prevFire } from "../../convex/model/cron.ts";
+import { nextFire, parseCron, prevFire } from "../../convex/heartbeat/model/cron.ts";
 import { clockChanges, wallOffset } from "./cron.oracle.ts";
 import { randomExpression, seeded } from "./cron.samples.ts";
 

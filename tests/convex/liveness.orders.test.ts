@@ -1,7 +1,7 @@
 /** Whatever is heard, in whatever order: properties of the rules. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { consecutiveFailures, isFailing } from "../../convex/model/failures";
+import { consecutiveFailures, isFailing } from "../../convex/heartbeat/model/failures";
 import {
   deadlinesOf,
   dueOf,
@@ -11,9 +11,9 @@ import {
   rescheduled,
   setControl,
   sweep,
-} from "../../convex/model/liveness";
-import { MAX_OPEN_RUNS, otherHalfOf } from "../../convex/model/runs";
-import type { Schedule } from "../../convex/model/validators";
+} from "../../convex/heartbeat/model/liveness";
+import { MAX_OPEN_RUNS, otherHalfOf } from "../../convex/heartbeat/model/runs";
+import type { Schedule } from "../../convex/heartbeat/model/validators";
 import { after, agent, report, type Row, RULES, run, T } from "./rows";
 import { cron, DAY, every, HOUR, MINUTE } from "./world";
 

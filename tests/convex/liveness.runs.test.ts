@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { hear, isOverrunning, type Liveness, sweep } from "../../convex/model/liveness";
-import { lasted, MAX_OPEN_RUNS, otherHalfOf } from "../../convex/model/runs";
+import { hear, isOverrunning, type Liveness, sweep } from "../../convex/heartbeat/model/liveness";
+import { lasted, MAX_OPEN_RUNS, otherHalfOf } from "../../convex/heartbeat/model/runs";
 import { after, agent, GRACE, heardNow, report, run, T } from "./rows";
 import { cron, DAY, every, HOUR, MINUTE, runId, SECOND } from "./world";
 

@@ -8,7 +8,7 @@ import {
   rescheduled,
   setControl,
   sweep,
-} from "../../convex/model/liveness";
+} from "../../convex/heartbeat/model/liveness";
 import { after, agent, GRACE, heardNow, report, RULES, run, T } from "./rows";
 import { cron, DAY, every, HOUR, MINUTE, runId } from "./world";
 

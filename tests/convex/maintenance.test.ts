@@ -153,17 +153,17 @@ describe("pruning", () => {
     world.away(90 * DAY);
     // old by what it says of itself, and received just now
     await world.send("hint", { age: 80 * DAY });
-    await admin("maintenance:prune", {});
+    await admin("heartbeat/maintenance:prune", {});
     await world.until(async () => (await rows("agentHeartbeats")) === 452);
     world.away(MINUTE);
-    await admin("maintenance:prune", {});
+    await admin("heartbeat/maintenance:prune", {});
     await world.until(async () => (await rows("agentHeartbeats")) === 1);
     expect(await rows("agentFlips")).toBeGreaterThan(0);
     expect(await rows("heartbeatTokens")).toBe(tokens);
     expect(await world.row("hint")).toMatchObject({ lastHeartbeatAt: first.livenessAt + 10 * DAY });
 
     world.away(275 * DAY + MINUTE);
-    await admin("maintenance:prune", {});
+    await admin("heartbeat/maintenance:prune", {});
     await world.until(async () => (await rows("heartbeatTokens")) === tokens - 1);
     // of two flips the first is a year old
     expect((await world.detail("hint")).flips.map((flip) => flip.noticedAt)).toEqual([START_AT + 90 * DAY]);

@@ -6,8 +6,8 @@ import {
   type Liveness,
   type Move,
   registered,
-} from "../../convex/model/liveness";
-import type { Schedule } from "../../convex/model/validators";
+} from "../../convex/heartbeat/model/liveness";
+import type { Schedule } from "../../convex/heartbeat/model/validators";
 import { every, HOUR, MINUTE, runId } from "./world";
 
 /** Monday 2 March 2026, 08:00 UTC. */

@@ -2,7 +2,7 @@
 import { makeFunctionReference } from "convex/server";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { AgentRun, AgentRuns } from "../../convex/model/heartbeatValidators";
+import type { AgentRun, AgentRuns } from "../../convex/heartbeat/model/heartbeatValidators";
 import { type Args, memoryEngine, START_AT } from "./engines";
 import { argsOf, DAY, every, HOUR, MINUTE, runId, SECOND, World } from "./world";
 

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Doc } from "../../convex/_generated/dataModel";
-import { hear, registered } from "../../convex/model/liveness";
-import { shown } from "../../convex/model/shown";
+import { hear, registered } from "../../convex/heartbeat/model/liveness";
+import { shown } from "../../convex/heartbeat/model/shown";
 import { every, HOUR, MINUTE } from "./world";
 
 type Row = Doc<"agentLiveness">;

@@ -1,7 +1,12 @@
 /** What a story acts in: a deployment with tokens, hosts that send, and a clock that passes. Knows the contract, not the functions' insides. */
 import { createHash } from "node:crypto";
 import { expect } from "vitest";
-import type { AgentRuns, BatchRecorded, History, Recorded } from "../../convex/model/heartbeatValidators";
+import type {
+  AgentRuns,
+  BatchRecorded,
+  History,
+  Recorded,
+} from "../../convex/heartbeat/model/heartbeatValidators";
 import type {
   AgentDetail,
   AgentRow,
@@ -9,7 +14,7 @@ import type {
   Dashboard,
   MonitorStatus,
   ScheduledAgent,
-} from "../../convex/model/validators";
+} from "../../convex/heartbeat/model/validators";
 import { type Args, type Engine, kindOf, Refused } from "./engines";
 
 export const SECOND = 1_000;
@@ -100,7 +105,7 @@ export class World {
   }
 
   async sweep(): Promise<void> {
-    await this.engine.admin("maintenance:sweep", {});
+    await this.engine.admin("heartbeat/maintenance:sweep", {});
   }
 
   /** What the backend does by itself comes about: looked at until it is so, five seconds at most of real time. */
@@ -132,7 +137,7 @@ export class World {
 
   async prepare(): Promise<void> {
     const request = { tokenHash: hashOf(TOKENS.admin), name: "admin of the stories", scope: "admin" };
-    await this.engine.admin("setup:storeFirstToken", { request });
+    await this.engine.admin("heartbeat/setup:storeFirstToken", { request });
     const make = (token: string, rest: Args) =>
       this.ask("mutations/createToken", { tokenHash: hashOf(token), ...rest });
     await make(TOKENS.reader, { name: "reader", scope: "read" });

@@ -1,6 +1,6 @@
 /** Who may, and what is refused: tokens and bad input. */
 import { expect } from "vitest";
-import type { OwnToken } from "../../../convex/model/tokenValidators";
+import type { OwnToken } from "../../../convex/heartbeat/model/tokenValidators";
 import { book, HINT } from "./book";
 import { DAY, every, HOUR, hashOf, MINUTE, runId, TOKENS, type World } from "../world";
 

@@ -1,6 +1,6 @@
 /** What a heartbeat records and shows: the report itself, replays, clocks, errors, runs, hosts. */
 import { expect } from "vitest";
-import type { Recorded } from "../../../convex/model/heartbeatValidators";
+import type { Recorded } from "../../../convex/heartbeat/model/heartbeatValidators";
 import { book, HINT, HINT_GRACE } from "./book";
 import { DAY, every, HOUR, MINUTE, runId, SECOND } from "../world";
 

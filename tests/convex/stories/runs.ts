@@ -1,6 +1,6 @@
 /** Runs: which are open, which overrun, how each ended, and what they answer. */
 import { expect } from "vitest";
-import type { AgentRuns } from "../../../convex/model/heartbeatValidators";
+import type { AgentRuns } from "../../../convex/heartbeat/model/heartbeatValidators";
 import { book } from "./book";
 import { cron, DAY, every, HOUR, MINUTE, runId, SECOND } from "../world";
 

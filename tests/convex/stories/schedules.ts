@@ -1,6 +1,6 @@
 /** What the operator says: schedules applied and changed, agents paused, resumed and retired. */
 import { expect } from "vitest";
-import type { Applied } from "../../../convex/model/validators";
+import type { Applied } from "../../../convex/heartbeat/model/validators";
 import { book, HINT } from "./book";
 import { cron, DAY, every, HOUR, MINUTE } from "../world";
 

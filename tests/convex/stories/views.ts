@@ -1,6 +1,6 @@
 /** What people look at: tasks and why each counts, the dashboard and its order. */
 import { expect } from "vitest";
-import type { AgentRow, TaskList } from "../../../convex/model/validators";
+import type { AgentRow, TaskList } from "../../../convex/heartbeat/model/validators";
 import { book, HINT } from "./book";
 import { DAY, every, MINUTE } from "../world";
 

@@ -1,5 +1,5 @@
 /** What a row shows of what its agent said. Pure: the row and a heartbeat in, changes of the row out. */
-import type { Doc } from "../_generated/dataModel";
+import type { Doc } from "../../_generated/dataModel";
 import { sameExpectedInstant } from "./expected";
 import { isNewer } from "./liveness";
 import type { ReportingHost } from "./validators";

@@ -1,5 +1,5 @@
 /** Recording heartbeats that were kept on their host, many in one call. */
-import type { MutationCtx } from "../_generated/server";
+import type { MutationCtx } from "../../_generated/server";
 import { requireAgent, type Token } from "./access";
 import { judge, record } from "./heartbeats";
 import type { BatchArgs, BatchRecorded, HeartbeatArgs } from "./heartbeatValidators";

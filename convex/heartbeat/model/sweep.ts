@@ -1,7 +1,7 @@
 /** The sweep: flips agents whose deadline has passed, each minute, in bounded batches. */
-import { internal } from "../_generated/api";
-import type { Id } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
+import { internal } from "../../_generated/api";
+import type { Id } from "../../_generated/dataModel";
+import type { MutationCtx } from "../../_generated/server";
 import { store } from "./agents";
 import { sweep } from "./liveness";
 import { gapNote, isHeld, monitorAt, sweepRuns } from "./monitor";
@@ -30,7 +30,7 @@ export async function sweepBatch(ctx: MutationCtx): Promise<null> {
     .take(BATCH);
   for (const { _id } of overdue) {
     try {
-      await ctx.runMutation(internal.maintenance.sweepRow, { row: _id });
+      await ctx.runMutation(internal.heartbeat.maintenance.sweepRow, { row: _id });
     } catch (error) {
       const said = String(error instanceof Error ? error.message : error);
       // by whole characters: half of one cannot be stored
@@ -38,7 +38,7 @@ export async function sweepBatch(ctx: MutationCtx): Promise<null> {
       await ctx.db.patch("agentLiveness", _id, { sweepAt: now + RETRY_MS, sweepError: { message, at: now } });
     }
   }
-  if (overdue.length === BATCH) await ctx.scheduler.runAfter(0, internal.maintenance.sweep, {});
+  if (overdue.length === BATCH) await ctx.scheduler.runAfter(0, internal.heartbeat.maintenance.sweep, {});
   return null;
 }
 

@@ -1,5 +1,5 @@
 /** The heartbeat of the monitor itself: when the sweep last ran, and whether it was away. */
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import type { MonitorStatus } from "./validators";
 
 const MINUTE_MS = 60_000;
@@ -10,7 +10,7 @@ const MINUTE_MS = 60_000;
  */
 const CONTRACT_VERSION = 2;
 
-/** How often crons.ts starts the sweep; an answer says so, so that a dashboard can tell when it is late. */
+/** How often heartbeat/crons.ts starts the sweep; an answer says so, so that a dashboard can tell when it is late. */
 export const SWEEP_EVERY_MINUTES = 1;
 const SWEEP_EVERY_MS = SWEEP_EVERY_MINUTES * MINUTE_MS;
 

@@ -1,6 +1,6 @@
 /** Recording a heartbeat: checked, stored exactly once, judged, shown. */
-import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { Doc } from "../../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import { requireRow, type Row, type RowChanges, store, type StoredFlip } from "./agents";
 import { takeOne } from "./allowance";
 import * as check from "./checks";

@@ -1,7 +1,7 @@
 /** The `agentLiveness` row of an agent: finding it, storing what liveness.ts decided, showing it on the team's own row. */
-import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { findAgent, writeCard } from "../fleet";
+import type { Doc } from "../../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
+import { findAgent, writeCard } from "../../fleet";
 import { agentName } from "./checks";
 import { type Flip, isDegraded, rankOf, setControl } from "./liveness";
 import { unknownAgent } from "./refusal";

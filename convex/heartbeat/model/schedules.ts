@@ -1,6 +1,6 @@
 /** Applying a schedule: all of it or nothing, the same again without a change. */
-import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { findAgent, linkAgent, wouldLink, writeCard } from "../fleet";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
+import { findAgent, linkAgent, wouldLink, writeCard } from "../../fleet";
 import { cardOf, findRow, type Row, type RowChanges, store } from "./agents";
 import {
   agentName,

@@ -1,6 +1,6 @@
 /** Who may call what. Every public function asks here before it reads anything else, and fails closed. */
-import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { Doc } from "../../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import { refusal } from "./refusal";
 import type { Scope } from "./tokenValidators";
 

@@ -1,5 +1,5 @@
 /** Counting an agent's tasks, and saying of each whether it counted and why. What a task is stands in fleet.ts. */
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import {
   CLOSED_STATUSES,
   OPEN_STATUSES,
@@ -8,7 +8,7 @@ import {
   readOpenTasks,
   STALE_AFTER_MS,
   type TaskFacts,
-} from "../fleet";
+} from "../../fleet";
 import { requireRow } from "./agents";
 import { agentName, filledText, instant, quote, spoken, TEXT_LIMITS } from "./checks";
 import { paged, pageSize } from "./pages";

@@ -1,6 +1,6 @@
 /** Heartbeats as they are stored: how late one came, when its run began and ended, which is the other half of it. */
-import type { Doc } from "../_generated/dataModel";
-import type { QueryCtx } from "../_generated/server";
+import type { Doc } from "../../_generated/dataModel";
+import type { QueryCtx } from "../../_generated/server";
 import type { Phase } from "./validators";
 
 type Heartbeat = Doc<"agentHeartbeats">;

@@ -1,6 +1,6 @@
 /** Forgetting what is old, daily, in bounded batches. */
-import { internal } from "../_generated/api";
-import type { MutationCtx } from "../_generated/server";
+import { internal } from "../../_generated/api";
+import type { MutationCtx } from "../../_generated/server";
 
 const DAY_MS = 24 * 60 * 60_000;
 
@@ -35,7 +35,7 @@ export async function pruneBatch(ctx: MutationCtx): Promise<null> {
     .take(BATCH);
   for (const { _id } of tokens) await ctx.db.delete("heartbeatTokens", _id);
   if ([heartbeats, flips, tokens].some((rows) => rows.length === BATCH)) {
-    await ctx.scheduler.runAfter(0, internal.maintenance.prune, {});
+    await ctx.scheduler.runAfter(0, internal.heartbeat.maintenance.prune, {});
   }
   return null;
 }

@@ -1,6 +1,6 @@
 /** The runs of an agent, each put together from its start and its finish as they stand in history. */
-import type { Doc } from "../_generated/dataModel";
-import type { QueryCtx } from "../_generated/server";
+import type { Doc } from "../../_generated/dataModel";
+import type { QueryCtx } from "../../_generated/server";
 import { requireRow, type Row } from "./agents";
 import type { AgentRun, AgentRuns } from "./heartbeatValidators";
 import { deliveredLateMs, endsOf, firstOfPhase } from "./history";

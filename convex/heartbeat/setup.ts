@@ -1,5 +1,5 @@
 /** The first access token of a deployment; callable only with an admin or deploy key, which may do anything anyway. */
-import { internalMutation } from "./_generated/server";
+import { internalMutation } from "../_generated/server";
 import { createToken } from "./model/tokens";
 import { firstTokenArgs, storedToken } from "./model/tokenValidators";
 

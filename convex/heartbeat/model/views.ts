@@ -1,6 +1,6 @@
 /** What the queries answer. No clock: an instant that matters is an argument. */
-import type { Doc } from "../_generated/dataModel";
-import type { QueryCtx } from "../_generated/server";
+import type { Doc } from "../../_generated/dataModel";
+import type { QueryCtx } from "../../_generated/server";
 import { requireRow, type Row } from "./agents";
 import { instant, spoken } from "./checks";
 import { consecutiveFailures, failAfterOf } from "./failures";

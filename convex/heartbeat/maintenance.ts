@@ -1,6 +1,6 @@
-/** Internal functions that crons.ts starts; callable by hand only with an admin or deploy key. */
+/** Internal functions that heartbeat/crons.ts starts; callable by hand only with an admin or deploy key. */
 import { v } from "convex/values";
-import { internalMutation } from "./_generated/server";
+import { internalMutation } from "../_generated/server";
 import { pruneBatch } from "./model/prune";
 import { sweepBatch, sweepOne } from "./model/sweep";
 

@@ -1,5 +1,5 @@
 /** Making, showing and revoking access tokens. The token itself never comes here, only its SHA-256. */
-import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import type { Token } from "./access";
 import { agentName, filledText, quote, TEXT_LIMITS, text, tokenHash } from "./checks";
 import { invalid, refusal } from "./refusal";
