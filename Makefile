@@ -59,7 +59,7 @@ check-python:
 	@ruff check --quiet && ruff format --check --quiet && mypy
 
 check-typescript:
-	@tsc -p convex && tsc -p backend && tsc -p tests && tsc -p bench && eslint . && prettier --check --log-level warn .
+	@tsc -p convex && tsc -p bench && tsc -p tests && eslint . && prettier --check --log-level warn .
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && cp -r convex package.json "$$tmp" && ln -s "$(CURDIR)/node_modules" "$$tmp" \
 	  && (cd "$$tmp" && convex codegen --system-udfs --typecheck disable >/dev/null 2>&1) && diff -r convex/_generated "$$tmp/convex/_generated" \
 	  || { echo "convex/_generated is not current: make codegen" >&2; exit 1; }

@@ -33,6 +33,7 @@ function convex(...args: string[]): { child: ChildProcess; output: Output; ended
       HOME: project,
       // then it reports no errors to its makers
       CI: "1",
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
       CONVEX_SELF_HOSTED_URL: backend.url,
       CONVEX_SELF_HOSTED_ADMIN_KEY: backend.adminKey,
     },

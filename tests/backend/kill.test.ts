@@ -9,7 +9,7 @@ import { checkData, DataFile, ledgerBundle, spawnBackend, type Started } from ".
 import { randomFrom, type Random } from "./random.ts";
 import { eventually, temporaryFolder } from "./server.ts";
 
-const ROUNDS = process.env.HEARTBEAT_TEST_LONG ? 100 : 6;
+const ROUNDS = process.env.HEARTBEAT_TEST_LONG ? 100 : 4;
 const HTTP_WRITERS = 4;
 const SOCKET_WRITERS = 3;
 /** Mutations that a WebSocket client has under way. */

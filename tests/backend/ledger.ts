@@ -11,10 +11,13 @@ import { argumentsFor, atTheEnd, runToEnd, temporaryFolder } from "./server.ts";
 
 const [MAIN = ""] = argumentsFor("");
 
-/** Builds the bundle. @returns its file. */
+const LEDGER = fileURLToPath(new URL("./ledger", import.meta.url));
+
+let bundled: Promise<string> | undefined;
+/** The bundle, built once. @returns its file. */
 export async function ledgerBundle(): Promise<string> {
   const file = join(temporaryFolder(), "ledger.mjs");
-  writeFileSync(file, await bundleFolder(fileURLToPath(new URL("./ledger", import.meta.url))));
+  writeFileSync(file, await (bundled ??= bundleFolder(LEDGER)));
   return file;
 }
 

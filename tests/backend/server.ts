@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { afterAll } from "vitest";
+import { bundleFolder } from "../../backend/bundler.ts";
 
 /** A clock that a file sets. */
 const CLOCK = new URL("../convex/clock.mjs", import.meta.url).href;
@@ -34,14 +34,15 @@ export type Backend = {
 };
 
 const leftovers: (() => void)[] = [];
-// the process that runs a test file is ended without an "exit" event
-afterAll(() => {
-  for (const undo of leftovers.splice(0).reverse()) undo();
-});
 
 /** Has something undone after the last test of the file, last first, whatever failed. */
 export function atTheEnd(undo: () => void): void {
   leftovers.push(undo);
+}
+
+/** Undoes it all; cleanup.ts calls it after each file. */
+export function undoAll(): void {
+  for (const undo of leftovers.splice(0).reverse()) undo();
 }
 
 /** A folder that lives as long as the test file runs. */
@@ -59,6 +60,14 @@ export function makeApp(files: Record<string, string>): string {
   mkdirSync(folder);
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   return folder;
+}
+
+let bundled: Promise<string> | undefined;
+/** The test app as a ready bundle inside a folder: starting it costs no build. */
+async function appIn(folder: string): Promise<string> {
+  const file = join(folder, "app.mjs");
+  writeFileSync(file, await (bundled ??= bundleFolder(APP)));
+  return file;
 }
 
 /** Arguments of a backend on any free ports. */
@@ -80,17 +89,19 @@ export function runToEnd(args: string[]): Promise<{ code: number | null; stderr:
 /**
  * Starts a backend and waits for its ready line.
  *
+ * @param functions a folder, or a ready bundle; the test app otherwise.
  * @param port 0 for any free one.
  * @param options further arguments.
  * @param clock a file that tells the time, ms since the epoch; it stands still otherwise.
  */
 export async function startBackend(
   folder = temporaryFolder(),
-  functions = APP,
+  functions?: string,
   port = 0,
   options: string[] = [],
   clock?: string,
 ): Promise<Backend> {
+  functions ??= await appIn(folder);
   const preload = clock === undefined ? [] : ["--import", CLOCK];
   const child = spawn(process.execPath, [...preload, ...argumentsFor(folder, functions, port), ...options], {
     stdio: ["ignore", "pipe", "pipe"],

@@ -10,11 +10,12 @@ import type { Call, Outcome } from "../../backend/messages.ts";
 import { ledgerBundle } from "./ledger.ts";
 import { eventually, temporaryFolder } from "./server.ts";
 
+const LONG = process.env.HEARTBEAT_TEST_LONG === "1";
 /** Losses in a row: about every second one falls into a commit. */
-const LOSSES = 12;
+const LOSSES = LONG ? 36 : 6;
 const WRITERS = 16;
 /** Changes of the functions, with a worker lost in each. */
-const RELOADS = 12;
+const RELOADS = LONG ? 36 : 6;
 
 function callOf(path: string, args: object): Call {
   const info = { ip: null, userAgent: null, requestId: "0" };

@@ -34,6 +34,18 @@ function windowAround(timeZone: string, instant: number, reachMs: number): Windo
   return { clock: readClock(timeZone, fromMs, toMs), fromMs, toMs };
 }
 
+const known = new Map<string, Window[]>();
+/** The 20 hours before and after each change of the clock of 2024-2030. */
+function windowsOf(timeZone: string): Window[] {
+  const windows =
+    known.get(timeZone) ??
+    clockChanges(timeZone, Date.UTC(2024), Date.UTC(2031)).map((change) =>
+      windowAround(timeZone, change, 20 * HOUR_MS),
+    );
+  known.set(timeZone, windows);
+  return windows;
+}
+
 /** Every fire of the window, walked forward by `nextFire`, and backward by `prevFire`. */
 function walk(
   expression: string,
@@ -62,7 +74,7 @@ function differences(expression: string, window: Window, random: () => number): 
   const list = (fires: number[]) =>
     `${fires.length}: ${fires.slice(0, 3).map((fire) => new Date(fire).toISOString())}`;
   for (const [how, fires] of Object.entries({ forward, backward })) {
-    if (fires.join() !== expected.join()) {
+    if (fires.length !== expected.length || fires.some((at, index) => at !== expected[index])) {
       const stray = [
         fires.filter((at) => !expected.includes(at)),
         expected.filter((at) => !fires.includes(at)),
@@ -105,8 +117,7 @@ describe(`against the daemon, minute by minute (HEARTBEAT_TEST_SEED=${SEED})`, (
   test.for(ZONES)("every fire within 20 hours of every change of the clock of 2024-2030: %s", (timeZone) => {
     const random = seeded(SEED + ZONES.indexOf(timeZone));
     const found: string[] = [];
-    for (const change of clockChanges(timeZone, Date.UTC(2024), Date.UTC(2031))) {
-      const window = windowAround(timeZone, change, 20 * HOUR_MS);
+    for (const window of windowsOf(timeZone)) {
       for (let n = 0; n < 60 * TIMES; n++)
         found.push(...differences(randomExpression(random), window, random));
     }
@@ -165,8 +176,7 @@ describe("against croner, with the option that brings it nearest to Vixie's cron
     const unexplained: string[] = [];
     const counts = { asked: 0, days: 0, wildcard: 0, sunday: 0 };
     for (const timeZone of ZONES) {
-      for (const change of clockChanges(timeZone, Date.UTC(2024), Date.UTC(2031))) {
-        const { clock, fromMs, toMs } = windowAround(timeZone, change, 20 * HOUR_MS);
+      for (const { clock, fromMs, toMs } of windowsOf(timeZone)) {
         for (let n = 0; n < 30 * TIMES; n++) {
           const expression = randomExpression(random);
           const [minute, hour, day, , weekday] = expression.split(" ");

@@ -109,7 +109,7 @@ export function daemonFires(expression: string, clock: Clock, reading = daemonRe
 /** Whether a wall minute matches the five fields. */
 function matcher(fields: string[], bothDays: boolean): (wall: number) => boolean {
   const [minutes, hours, days, months, weekdays] = [60, 24, 32, 13, 7].map((count, index) =>
-    Array.from({ length: count }, (_, value) => fieldAllows(fields[index]!, index, value)),
+    Array.from({ length: count }, (_, value) => value).map(fieldAllows(fields[index]!, index)),
   );
   let dayNumber = NaN;
   let dayMatches = false;
@@ -137,16 +137,21 @@ const NAMES = [
   "sun=0 mon=1 tue=2 wed=3 thu=4 fri=5 sat=6",
 ];
 
-/** Whether the text of field `index` allows `value`; Sunday may be asked for as 0 and is also 7. */
-function fieldAllows(text: string, index: number, value: number): boolean {
+/** Whether the text of field `index` allows a value; Sunday may be asked for as 0 and is also 7. */
+function fieldAllows(text: string, index: number): (value: number) => boolean {
   const plain = NAMES[index]!.split(" ").reduce((line, pair) => {
     const [name, number] = pair.split("=");
     return name ? line.replaceAll(name, number!) : line;
   }, text.toLowerCase());
-  const candidates = index === 4 && value === 0 ? [0, 7] : [value];
-  return plain.split(",").some((part) => {
+  const parts = plain.split(",").map((part) => {
     const [span, step = "1"] = part.split("/");
     const [low, high = low] = span === "*" ? [LOW[index]!, HIGH[index]!] : span!.split("-").map(Number);
-    return candidates.some((one) => one >= low! && one <= high! && (one - low!) % Number(step) === 0);
+    return { low: low!, high: high!, step: Number(step) };
   });
+  return (value) => {
+    const candidates = index === 4 && value === 0 ? [0, 7] : [value];
+    return parts.some(({ low, high, step }) =>
+      candidates.some((one) => one >= low && one <= high && (one - low) % step === 0),
+    );
+  };
 }
