@@ -1,6 +1,7 @@
 """`heartbeat send` as cron starts it while something fails, and what became of it once all is well again.
 
 Many such attempts run at once, because most of them wait: `Attempts` starts them, each test looks at its own.
+The attempt itself is a process. What its host does before and after, when nothing fails, is done in this one.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any, Protocol, Self, TypeVar
 import pytest
 
 from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, TABLE, Cli, Local
-from heartbeat_cli import tokens
+from heartbeat_cli import clock, config, tokens
+from heartbeat_cli import send as sending
 from heartbeat_cli.client import Connection, Deadline
+from heartbeat_cli.command import Edge, Invocation
 from heartbeat_cli.process import wait
 from heartbeat_cli.times import HOUR_MS
 
@@ -34,6 +37,8 @@ WAITING_AT_ONCE = 16
 STARVED_S = 0.3  # without a core: such a machine may leave no time to name a cause
 SILENCE_S = 2.0  # after a process ended: so long nothing of its may come
 SETTLES_S = 1.0  # what the kernel had taken before it ended is accepted by then
+# Of what is to work, however busy the machine is
+WELL = {"HEARTBEAT_TRANSPORT": "http", "HEARTBEAT_DEADLINE": "30"}
 RECORDED = b'"outcome"'  # in an answer: the heartbeat is recorded, or was before
 
 
@@ -121,6 +126,18 @@ def _session(leader: int) -> tuple[int, ...]:
 def send(agent: str, summary: str) -> list[str]:
     """The command whose deadline is tested; address, token and transport are in the environment."""
     return [str(HEARTBEAT), "send", agent, "--summary", summary, "--deadline", f"{DEADLINE_S:g}"]
+
+
+def edge(cli: Cli) -> Edge:
+    """What a command of theirs works with when its body runs in this process, where only `http` works."""
+    settings = config.load(config.Flags(), cli.environment(WELL), cli.home)
+    return Edge(settings, json=True, invocation=Invocation("", json=True), flags=config.Flags())
+
+
+def sends_well(cli: Cli, agent: str, summary: str) -> sending.Sent:
+    """What `heartbeat send` does on a host on which nothing fails, done in this process."""
+    well, report = edge(cli), sending.Report(agent, summary=summary)
+    return sending.send(report, well.settings, Deadline(well.settings.deadline_s), well.connect, clock.now)
 
 
 def sentence(attempt: Attempt, beginning: str) -> str:

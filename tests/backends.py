@@ -37,10 +37,10 @@ class Backend:
         command = [str(NODE), "--import", CLOCK.as_uri(), str(BACKEND / "main.ts")]
         command += ["--functions", str(self._bundle), "--data", str(self.folder / "db")]
         command += ["--port", str(port), "--site-port", "0", "--admin-key-file", str(self._admin_key)]
-        env = {"PATH": os.environ["PATH"], "STORY_CLOCK": str(self._clock)}
-        env["NODE_COMPILE_CACHE"] = str(COMPILED)
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env=self._environment()
+            )
         return self.process
 
     def wait_until_ready(self) -> bool:
@@ -76,8 +76,22 @@ class Backend:
     def check(self) -> Any:
         """What `--check` says of the data; no process may be running."""
         command = [str(NODE), str(BACKEND / "main.ts"), "--check", "--data", str(self.folder / "db")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
         return json.loads(done.stdout)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "STORY_CLOCK": str(self._clock),
+            "NODE_COMPILE_CACHE": str(COMPILED),
+        }
 
     def _end(self, signal: int) -> int:
         assert self.process is not None

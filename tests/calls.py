@@ -1,4 +1,4 @@
-"""Calls in a process of their own, and the functions that scripted deployments run for them."""
+"""Calls as a process makes them, and the functions that scripted deployments run for them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deployment import PlainError, Refusal
+from drive import work
 
 HERE = Path(__file__).parent
 TOKEN = "hbt_do-not-show-this-token"  # noqa: S105 - that it is never shown is what is tested
@@ -61,7 +62,7 @@ FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one process. `seconds` go from the start of its deadline to its end.
+    """What became of the calls. `seconds` go from the start of its deadline to its end.
 
     (How long a loaded machine takes to start Python is not what is tested.)
     """
@@ -81,8 +82,15 @@ Call = tuple[str, str, dict[str, Any]]
 RECORD: Call = ("mutation", "record", {"n": 1})
 
 
-def command(url: str, transport: str, *calls: Call, deadline: float = DEADLINE_S) -> list[str]:
-    spec = {"url": url, "token": TOKEN, "transport": transport, "deadline": deadline, "calls": calls}
+def _spec(url: str, transport: str, calls: Sequence[Call], deadline: float) -> dict[str, Any]:
+    return {"url": url, "token": TOKEN, "transport": transport, "deadline": deadline, "calls": calls}
+
+
+def command(
+    url: str, transport: str, *calls: Call, deadline: float = DEADLINE_S, fails: bool = False
+) -> list[str]:
+    """`fails`: naming the cause will be needed, so what it takes is imported before the deadline begins."""
+    spec = _spec(url, transport, calls, deadline) | {"fails": fails}
     return [sys.executable, str(HERE / "drive.py"), json.dumps(spec)]
 
 
@@ -95,10 +103,19 @@ def run(argv: list[str], env: Mapping[str, str] | None = None) -> Outcome:
         check=False,
         env={"PATH": os.environ["PATH"], **(env or {})},
     )
+    return _outcome(done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr)
+
+
+def _outcome(code: int, told: dict[str, Any], stderr: str) -> Outcome:
     ended = time.monotonic()
-    told = json.loads(done.stdout) if done.stdout else {}
-    return Outcome(ended - told.pop("began", ended), done.returncode, told, done.stderr)
+    return Outcome(ended - told.pop("began", ended), code, told, stderr)
 
 
-def drive(url: str, transport: str, *calls: Call, env: Mapping[str, str] | None = None) -> Outcome:
-    return run(command(url, transport, *(calls or (RECORD,))), env)
+def drive(
+    url: str, transport: str, *calls: Call, env: Mapping[str, str] | None = None, fails: bool = False
+) -> Outcome:
+    """What becomes of these calls: in a process of their own where `ws` or `env` need one, else in this."""
+    calls = calls or (RECORD,)
+    if transport != "http" or env is not None:
+        return run(command(url, transport, *calls, fails=fails), env)
+    return _outcome(*work(_spec(url, transport, calls, DEADLINE_S), {}), "")

@@ -20,7 +20,7 @@ Env = Mapping[str, str | None]
 ONLY_LOCAL = {"node", "local backend", "at boot", "http actions"}
 CHECKS = ONLY_LOCAL | {
     *("settings", "files", "disk", "log", "spool", "spooled tokens"),
-    *("address", "transport", "functions", "token", "clock", "sweep", "agents", "hosts"),
+    *("address", "transport", "functions", "token", "clock", "sweep", "agents", "hosts", "linked"),
     *("schedule", "registered", "program", "commands", "crontab", "cron daemon", "cron settings"),
 }
 

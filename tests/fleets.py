@@ -42,8 +42,10 @@ class Fleet:
         self.backend.admin("mutations/applySchedule", {"token": kept.text, "schedule": schedule})
         for name, cli in self.hosts.items():
             cli.folder.mkdir(exist_ok=True)
-            token = owner("token", "create", name, "--scope", "send", "--json").data["token"]
-            cli.env |= {"HEARTBEAT_URL": address(name), "HEARTBEAT_TOKEN": token, "HEARTBEAT_HOST": name}
+            text = tokens.mint()
+            request = tokens.create_args(text, name, "send", [], None)
+            self.backend.admin("mutations/createToken", {"token": kept.text, "request": request})
+            cli.env |= {"HEARTBEAT_URL": address(name), "HEARTBEAT_TOKEN": text, "HEARTBEAT_HOST": name}
             cli.env |= self.clocks.environment(name)
 
     def sweep(self) -> None:

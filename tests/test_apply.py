@@ -18,22 +18,23 @@ from terminal import on_a_terminal
 
 
 def test_apply_shows_asks_does_and_then_has_nothing_to_do(live: Live) -> None:
-    cli = live.cli
-    refused = cli("apply")
+    cli, here = live.cli, live.inside
+    cli.env["HEARTBEAT_TRANSPORT"] = "http"  # which the crontab lines repeat, whoever writes them
+    refused = here("apply")
     assert refused.code == 2 and "nobody can be asked here" in refused.err and "--yes" in refused.err
     assert "  + hint  0 */6 * * * UTC  first expected" in refused.out
     assert re.search(r"^the crontab of .*:\n  \+ # heartbeat: begin ", refused.out, re.M)
-    planned = cli("apply", "--dry-run", "--json")
+    planned = here("apply", "--dry-run", "--json")
     assert planned.data["outcome"] == "planned" and len(planned.data["changes"]) == 3
     assert planned.data["crontab"]["changed"]
-    assert cli("dashboard", "--json").data["agents"] == []
+    assert here("dashboard", "--json").data["agents"] == []
     declined = on_a_terminal(cli, "apply", typed="n\n", env={})
     assert "Apply? [y/N]" in declined and "not confirmed" in declined
-    assert cli("dashboard", "--json").data["agents"] == [] and not crontab_of(cli).exists()
+    assert here("dashboard", "--json").data["agents"] == [] and not crontab_of(cli).exists()
     applied = on_a_terminal(cli, "apply", typed="y\n", env={})
     assert "applied: 3 agents" in applied and "the crontab is written" in applied
-    assert crontab_of(cli).read_text() == cli("cron", "print").out
-    again = cli("apply")
+    assert crontab_of(cli).read_text() == here("cron", "print").out
+    again = here("apply")
     assert (again.code, again.out) == (0, "  = 3 unchanged\nnothing to change\n")
     assert again.err == f"{live.url}\n"
 
@@ -188,6 +189,18 @@ def test_who_is_paused_or_retired_is_told_with_how_to_watch_again_also_where_not
         "  ~ kami  every 1 h  (misses)",
         "  = 1 unchanged",
         "  ! hint is paused, not watched: heartbeat agents resume hint",
+    ]
+
+
+def test_who_is_not_linked_is_told_with_what_to_do_also_where_nothing_changes() -> None:
+    outcome = apply.Outcome(
+        [change("hint", "unchanged", linked=False), change("kami", "changed", fields=["link"])], []
+    )
+    assert apply.lines(outcome, ROWS, NOW) == [
+        "  ~ kami  every 1 h  (link)",
+        "  = 1 unchanged",
+        "  ! not linked: hint: no row of the agents table says its name; watched all the same;",
+        "    let one say it (agentName in convex/fleet.ts), then heartbeat apply",
     ]
 
 

@@ -18,13 +18,15 @@ from typing import Any
 
 import pytest
 
-from conftest import HEARTBEAT, TABLE, Cli, Local, wait_for
+from conftest import HEARTBEAT, TABLE, Cli, Inside, Local, wait_for
 from heartbeat_cli import tokens
 from heartbeat_cli.client import Connection, Deadline
 from heartbeat_cli.heartbeat import heartbeat_id
+from lines import many
 from terminal import on_a_terminal
 
 BALLAST_BYTES = 64_000_000  # takes a copy long enough to be met in the middle
+BACKUPS = (("hint", "one.db"), ("torv", "two.db"))  # of the fixture `home`: who reported before each
 Row = tuple[Any, ...]
 
 
@@ -58,12 +60,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
     local = Local(Cli(tmp_path_factory.mktemp("home")), bundle)
     local.up()
     local.cli.write_schedule(TABLE)
-    assert local.cli("apply", "--yes").code == 0
-    for agent, name in (("hint", "one.db"), ("torv", "two.db")):
-        assert local.cli("send", agent, "--summary", f"for {name}").code == 0
-        backup(local, local.cli.folder / name)
+    folder = local.cli.folder
+    lines = [f"send {agent} --summary {name}\nlocal backup {folder / name}" for agent, name in BACKUPS]
+    ran = many(local.cli, ["apply --yes", *"\n".join(lines).splitlines()])
+    assert [done.code for done in ran] == [0] * 5, ran
     local.clear()
-    return local.cli.folder
+    return folder
 
 
 @pytest.fixture
@@ -83,18 +85,18 @@ def fleet(stopped: Local) -> Local:
 def with_ballast(file: Path) -> None:
     with closing(sqlite3.connect(file)) as database:
         database.execute("CREATE TABLE ballast (x)")
-        database.execute("INSERT INTO ballast VALUES (randomblob(?))", (BALLAST_BYTES,))
+        database.execute("INSERT INTO ballast VALUES (zeroblob(?))", (BALLAST_BYTES,))
         database.commit()
 
 
-def backup(local: Local, file: Path, *options: str) -> Any:
-    ran = local.cli("local", "backup", str(file), *options, "--json")
+def backup(run: Cli | Inside, file: Path, *options: str) -> Any:
+    ran = run("local", "backup", str(file), *options, "--json")
     assert ran.code == 0, ran
     return ran.data
 
 
-def restore(local: Local, file: Path) -> Any:
-    ran = local.cli("local", "restore", str(file), "--yes", "--json")
+def restore(run: Cli | Inside, file: Path) -> Any:
+    ran = run("local", "restore", str(file), "--yes", "--json")
     assert ran.code == 0, ran
     return ran.data
 
@@ -106,6 +108,7 @@ def met_in_the_middle(cli: Cli, *words: str, part: Path) -> subprocess.Popen[byt
     )
     while not (part.exists() and part.stat().st_size > 0):
         assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.001)
     process.send_signal(signal.SIGSTOP)
     assert part.stat().st_size < BALLAST_BYTES, "it was too fast"
     return process
@@ -181,13 +184,13 @@ def test_a_backup_under_way_keeps_no_sender_waiting_and_is_of_one_instant(
 
 
 def test_a_backup_is_every_row_of_the_data_also_of_a_backend_that_was_killed(
-    fleet: Local, tmp_path: Path
+    fleet: Local, inside: Inside, tmp_path: Path
 ) -> None:
-    assert fleet.cli("send", "rams").code == 0
+    assert fleet.cli("send", "rams").code == 0, "over WebSocket: a session of it is kept"
     os.kill(fleet.status().pid or 0, signal.SIGKILL)
     wait_for(lambda: fleet.status().state == "stopped")
     assert list((fleet.folder / "db").glob("*-wal"))
-    made = backup(fleet, tmp_path / "killed.db")
+    made = backup(inside, tmp_path / "killed.db")
     before = rows(data_of(fleet))
     assert rows(tmp_path / "killed.db") == before
     assert before["sessions"] and before["crons"]
@@ -196,14 +199,14 @@ def test_a_backup_is_every_row_of_the_data_also_of_a_backend_that_was_killed(
 
 
 def test_a_backup_is_one_file_of_its_users_alone_and_replaces_another_only_when_told(
-    stopped: Local, tmp_path: Path
+    stopped: Local, inside: Inside, tmp_path: Path
 ) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
     file, beside = folder / "fleet.db", sorted(data_of(stopped).parent.iterdir())
     old = os.umask(0)
     try:
-        backup(stopped, file)
+        backup(inside, file)
     finally:
         os.umask(old)
     assert rows(file) == rows(data_of(stopped))
@@ -212,11 +215,11 @@ def test_a_backup_is_one_file_of_its_users_alone_and_replaces_another_only_when_
     assert sorted(data_of(stopped).parent.iterdir()) == beside, "a copy leaves nothing beside what it reads"
     shutil.copy(tmp_path / "one.db", file)
     before = file.read_bytes()
-    ran = stopped.cli("local", "backup", str(file))
+    ran = inside("local", "backup", str(file))
     assert (ran.code, ran.out) == (2, "")
     assert f"{file} exists" in ran.err and "--force" in ran.err
     assert file.read_bytes() == before
-    told = stopped.cli("local", "backup", str(file), "--force").out
+    told = inside("local", "backup", str(file), "--force").out
     assert "2  agentHeartbeats\n" in told and "the last was written" in told
     assert len(heartbeat_ids(file)) == 2
 
@@ -230,26 +233,26 @@ def test_a_backup_is_one_file_of_its_users_alone_and_replaces_another_only_when_
     ],
 )
 def test_what_cannot_be_a_backup_is_one_sentence_and_harms_nothing(
-    running: Local, file: str, said: str
+    running: Local, owner: Inside, file: str, said: str
 ) -> None:
     place = running.cli.folder / file
     before = rows(data_of(running)).keys()
-    ran = running.cli("local", "backup", str(place), "--force")
+    ran = owner("local", "backup", str(place), "--force")
     assert (ran.code, ran.out) == (2, ""), ran
     assert said in ran.err
     assert rows(data_of(running)).keys() == before
     assert not list(running.cli.folder.glob("**/*.part"))
 
 
-def test_without_data_there_is_no_backup(local: Local, tmp_path: Path) -> None:
-    ran = local.cli("local", "backup", str(tmp_path / "b.db"))
+def test_without_data_there_is_no_backup(local: Local, inside: Inside, tmp_path: Path) -> None:
+    ran = inside("local", "backup", str(tmp_path / "b.db"))
     assert (ran.code, ran.out) == (2, "")
     assert "there is no data to back up" in ran.err
     assert not local.folder.exists() and not (tmp_path / "b.db").exists()
 
 
 def test_a_backup_that_is_killed_leaves_the_one_before_and_the_next_one_tidies_up(
-    fleet: Local, tmp_path: Path
+    fleet: Local, inside: Inside, tmp_path: Path
 ) -> None:
     folder = tmp_path / "backups"
     folder.mkdir()
@@ -259,15 +262,15 @@ def test_a_backup_that_is_killed_leaves_the_one_before_and_the_next_one_tidies_u
     with_ballast(data_of(fleet))
     killed(met_in_the_middle(fleet.cli, "backup", str(file), "--force", part=part / "data.sqlite3"))
     assert file.read_bytes() == before
-    assert fleet.cli("send", "torv").code == 0, "what was killed holds nobody up"
-    backup(fleet, file, "--force")
+    assert inside("send", "torv").code == 0, "what was killed holds nobody up"
+    backup(inside, file, "--force")
     assert list(folder.iterdir()) == [file]
     assert len(heartbeat_ids(file)) == 3
 
 
-def test_while_the_backend_runs_nothing_is_restored(running: Local, home: Path) -> None:
+def test_while_the_backend_runs_nothing_is_restored(running: Local, owner: Inside, home: Path) -> None:
     before = heartbeat_ids(data_of(running))
-    ran = running.cli("local", "restore", str(home / "one.db"), "--yes")
+    ran = owner("local", "restore", str(home / "one.db"), "--yes")
     assert (ran.code, ran.out) == (1, "")
     assert "the local backend runs" in ran.err and "heartbeat local down" in ran.err
     assert running.status().healthy
@@ -313,7 +316,9 @@ def unindexed(file: Path) -> None:
 
 
 @pytest.mark.long
-def test_what_is_no_whole_backup_is_refused_and_the_data_stays(stopped: Local, tmp_path: Path) -> None:
+def test_what_is_no_whole_backup_is_refused_and_the_data_stays(
+    stopped: Local, inside: Inside, tmp_path: Path
+) -> None:
     before = data_of(stopped).read_bytes()
     names = sorted(stopped.folder.iterdir())
     cases: dict[Callable[[Path], None], tuple[int, str]] = {
@@ -329,20 +334,22 @@ def test_what_is_no_whole_backup_is_refused_and_the_data_stays(stopped: Local, t
         file = tmp_path / f"{harm.__name__}.db"
         shutil.copy(tmp_path / "one.db", file)
         harm(file)
-        ran = stopped.cli("local", "restore", str(file), "--yes")
+        ran = inside("local", "restore", str(file), "--yes")
         assert (ran.code, ran.out, said in ran.err) == (code, "", True), (harm.__name__, ran)
         assert data_of(stopped).read_bytes() == before, harm.__name__
     assert sorted(stopped.folder.iterdir()) == names
 
 
-def test_restore_shows_both_asks_and_keeps_what_was_there(fleet: Local, tmp_path: Path) -> None:
+def test_restore_shows_both_asks_and_keeps_what_was_there(
+    fleet: Local, inside: Inside, tmp_path: Path
+) -> None:
     file = tmp_path / "b.db"
-    backup(fleet, file)
-    assert fleet.cli("send", "torv").code == 0
-    fleet.cli("local", "down")
+    backup(inside, file)
+    assert inside("send", "torv").code == 0
+    assert inside("local", "down").code == 0
     before = rows(data_of(fleet))
 
-    ran = fleet.cli("local", "restore", str(file), "--json")
+    ran = inside("local", "restore", str(file), "--json")
     assert (ran.code, json.loads(ran.out)["error"]["hint"]) == (2, "add --yes")
     for answer, done in (("n\n", False), ("y\n", True)):
         shown = on_a_terminal(fleet.cli, "local", "restore", str(file), typed=answer, env={})
@@ -354,46 +361,42 @@ def test_restore_shows_both_asks_and_keeps_what_was_there(fleet: Local, tmp_path
     [kept] = fleet.folder.glob("before-restore-*")
     assert rows(kept / "data.sqlite3") == before, "what was there before is a backup too"
     assert fleet.up()["replacedToken"] is None, "the token that was kept works"
-    assert fleet.cli("dashboard").code == 0
+    assert inside("dashboard").code == 0
 
 
 def test_a_backup_goes_on_elsewhere_with_a_new_token_its_history_and_its_crons(
-    home: Path, bundle: Path, tmp_path: Path
+    home: Path, local: Local, inside: Inside, tmp_path: Path
 ) -> None:
     file = tmp_path / "one.db"
     shutil.copy(home / "one.db", file)
     with closing(sqlite3.connect(file)) as database:  # a backup of yesterday, whose sweep is due
         database.execute("UPDATE crons SET next = next - 86400000")
         database.commit()
-    other = Local(Cli(tmp_path), bundle)
-    assert restore(other, file)["before"] is None
+    assert restore(inside, file)["before"] is None
     began = time.time() * 1000
-    try:
-        assert other.up("--port", "0")["outcome"] == "started"
-        shown = other.cli("agents", "show", "hint", "--json").data
-        assert [beat["summary"] for beat in shown["heartbeats"]] == ["for one.db"]
-        told = other.cli("token", "list", "--json").data["tokens"]
-        assert len(told) == 2, "that of the first place, and a new one"
+    assert local.up("--port", "0")["outcome"] == "started"
+    shown = inside("agents", "show", "hint", "--json").data
+    assert [beat["summary"] for beat in shown["heartbeats"]] == ["one.db"]
+    told = inside("token", "list", "--json").data["tokens"]
+    assert len(told) == 2, "that of the first place, and a new one"
 
-        def swept() -> bool:
-            ran = other.cli("dashboard", "--json").data["monitor"]["sweepRanAt"]
-            return bool(ran >= began)
+    def swept() -> bool:
+        ran = inside("dashboard", "--json").data["monitor"]["sweepRanAt"]
+        return bool(ran >= began)
 
-        wait_for(swept)
-    finally:
-        other.clear()
+    wait_for(swept)
 
 
 def test_data_that_can_no_longer_be_read_is_replaced_and_kept_with_its_log(
-    fleet: Local, tmp_path: Path
+    fleet: Local, inside: Inside, tmp_path: Path
 ) -> None:
-    assert fleet.cli("send", "torv").code == 0
+    assert inside("send", "torv").code == 0
     os.kill(fleet.status().pid or 0, signal.SIGKILL)
     wait_for(lambda: fleet.status().state == "stopped")
     cut_off(data_of(fleet))
     ruin = {file.name: file.read_bytes() for file in data_of(fleet).parent.glob("*.sqlite3*")}
     assert "data.sqlite3-wal" in ruin
-    done = restore(fleet, tmp_path / "one.db")
+    done = restore(inside, tmp_path / "one.db")
     assert done["before"] is None
     for name in ("data.sqlite3", "data.sqlite3-wal"):
         assert (Path(done["keptIn"]) / name).read_bytes() == ruin[name]
@@ -403,7 +406,7 @@ def test_data_that_can_no_longer_be_read_is_replaced_and_kept_with_its_log(
 
 @pytest.mark.parametrize("moved_away", [False, True], ids=["decided", "the old one moved away"])
 def test_a_restore_that_was_decided_is_finished_by_whoever_comes_next(
-    stopped: Local, tmp_path: Path, moved_away: bool
+    stopped: Local, inside: Inside, tmp_path: Path, moved_away: bool
 ) -> None:
     old = rows(data_of(stopped))
     coming = stopped.folder / "next-20261123T050000Z"
@@ -411,7 +414,7 @@ def test_a_restore_that_was_decided_is_finished_by_whoever_comes_next(
     shutil.copy(tmp_path / "one.db", coming / "data.sqlite3")
     if moved_away:
         data_of(stopped).parent.rename(stopped.folder / "before-restore-20261123T050000Z")
-    backup(stopped, tmp_path / "b.db")
+    backup(inside, tmp_path / "b.db")
     assert rows(tmp_path / "b.db") == rows(data_of(stopped)) == rows(tmp_path / "one.db")
     assert not coming.exists()
     [kept] = stopped.folder.glob("before-restore-*")
@@ -422,7 +425,7 @@ def kill_restores(stopped: Local, delays_s: list[float]) -> None:
     """Restores, each killed after a delay; after each there is the old data or the new, and all of it."""
     files = [stopped.cli.folder / name for name in ("one.db", "two.db")]
     whole = [rows(file) for file in files]
-    restore(stopped, files[0])
+    restore(stopped.cli, files[0])
     now = 0
     for delay in delays_s:
         words = [str(HEARTBEAT), "local", "restore", str(files[1 - now]), "--yes"]
@@ -447,14 +450,16 @@ def test_restores_that_are_killed_at_any_time_leave_the_old_data_or_the_new(stop
     kill_restores(stopped, [number / 200 for number in range(120)])
 
 
-def test_a_restore_that_is_killed_while_it_copies_leaves_the_data(stopped: Local, tmp_path: Path) -> None:
+def test_a_restore_that_is_killed_while_it_copies_leaves_the_data(
+    stopped: Local, inside: Inside, tmp_path: Path
+) -> None:
     file, part = tmp_path / "two.db", stopped.folder / "restore.part"
     with_ballast(file)
-    restore(stopped, tmp_path / "one.db")
+    restore(inside, tmp_path / "one.db")
     before = rows(data_of(stopped))
     words = ("restore", str(file), "--yes")
     killed(met_in_the_middle(stopped.cli, *words, part=part / "data.sqlite3"))
     assert rows(data_of(stopped)) == before
-    restore(stopped, file)
+    restore(inside, file)
     assert not part.exists()
     assert len(heartbeat_ids(data_of(stopped))) == 2

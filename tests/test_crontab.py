@@ -99,19 +99,19 @@ def test_one_that_cannot_be_kept_is_not_written(environ: dict[str, str], folder:
     assert crontab.read(environ) == b"# a\n"
 
 
-def test_without_the_program_it_is_said_how_to_get_it(cli: Cli) -> None:
+def test_without_the_program_it_is_said_how_to_get_it(cli: Cli, inside: Inside) -> None:
     cli.write_schedule(TABLE)
     nothing = {"PATH": str(cli.folder)}
     for words in (["cron", "install", "--yes"], ["cron", "remove", "--yes"], ["cron", "check"]):
-        done = cli(*words, env=nothing)
+        done = inside(*words, env=nothing)
         assert done.code == 1 and "there is no program 'crontab'" in done.err and "apt install" in done.err
-    assert "# heartbeat: begin" in cli("cron", "print", env=nothing).out
+    assert "# heartbeat: begin" in inside("cron", "print", env=nothing).out
 
 
-def test_who_may_not_use_it_is_told_in_its_words(cli: Cli) -> None:
+def test_who_may_not_use_it_is_told_in_its_words(cli: Cli, inside: Inside) -> None:
     cli.write_schedule(TABLE)
     (cli.folder / "crontab-refuses").touch()
-    done = cli("cron", "install", "--yes")
+    done = inside("cron", "install", "--yes")
     assert done.code == 1 and "You (somebody) are not allowed to use this program" in done.err
     assert "/etc/cron.allow" in done.err
 

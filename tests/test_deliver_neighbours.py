@@ -118,8 +118,8 @@ def fill(desk: Desk, agent: str, text: str, first: int) -> int:
 
 @pytest.mark.parametrize("size", [100, 2_500])
 def test_a_spool_of_100_mb_is_delivered(desk: Desk, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # as if the bound were 1 MB, which is the same and takes less time
-    monkeypatch.setattr("heartbeat_cli.spool_file.BYTES_MAX", 1_000_000)
+    # as if the bound were 0.5 MB, which is the same and takes less time
+    monkeypatch.setattr("heartbeat_cli.spool_file.BYTES_MAX", 500_000)
     number = fill(desk, "hint", "x" * size, 1)
     answer = {"outcome": "recorded", "health": "ok", "reason": "y" * 300}
     backend = Backend(item=lambda one: answer)
@@ -133,7 +133,7 @@ def test_a_spool_of_100_mb_is_delivered(desk: Desk, size: int, monkeypatch: pyte
 def test_a_full_spool_can_set_aside_and_put_off(
     desk: Desk, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heartbeat_cli.spool_file.BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("heartbeat_cli.spool_file.BYTES_MAX", 500_000)
     first = desk.keep(BATCH, "torv")
     number = fill(desk, "hint", "x" * size, 1_000)
     message = 'No agent "torv" is registered; `heartbeat apply` registers it.'

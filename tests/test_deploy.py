@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from backends import COMPILED
 from conftest import NODE, REPOSITORY
 
 PUSH_REFUSED = "This local backend takes no pushes"
@@ -30,15 +32,17 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Deployment]]:
-    """Starts real deployments of folders of functions."""
+    """Real deployments of folders of functions, each started once: no test changes one."""
     processes = []
 
+    @functools.cache
     def start(functions: Path) -> Deployment:
         folder = tmp_path_factory.mktemp("deployment")
         command = [str(NODE), str(REPOSITORY / "backend" / "main.ts"), "--functions", str(functions)]
         command += ["--data", str(folder / "db"), "--admin-key-file", str(folder / "key")]
         command += ["--port", "0", "--site-port", "0"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        env = {"PATH": os.environ["PATH"], "NODE_COMPILE_CACHE": str(COMPILED)}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
         processes.append(process)
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]

@@ -36,30 +36,30 @@ PREVIOUS = REPOSITORY / "tests" / "previous" / "1.zip"
 # --- the deployment
 
 
-def test_a_stopped_local_backend_is_started_by_what_it_says(local: Local) -> None:
+def test_a_stopped_local_backend_is_started_by_what_it_says(local: Local, inside: Inside) -> None:
     cli = local.cli
     cli.write_schedule(TABLE)
     local.up()
     pid = local.status().pid
     assert pid is not None
-    well = examine(cli)
+    well = examine(inside)
     for check in ONLY_LOCAL - {"at boot"}:
         assert well.states(check) == {"ok"}, check
     message, fix = well.trouble("at boot", "warning")
     assert message == "nothing starts the local backend after a boot or a crash"
     assert typed(cli, f"{fix} --with cron --yes").code == 0
-    assert examine(cli).states("at boot") == {"ok"}
+    assert examine(inside).states("at boot") == {"ok"}
     os.kill(pid, signal.SIGSTOP)
-    hung = examine(cli, "--deadline", "2")
+    hung = examine(inside, "--deadline", "2")
     message, fix = hung.trouble("address")
     assert "took the connection but did not answer within 2 s" in message
     assert {"functions", "token", "sweep", "agents"} <= hung.unchecked
     os.kill(pid, signal.SIGKILL)
-    dead = examine(cli)
+    dead = examine(inside)
     message, fix = dead.trouble("local backend")
     assert message.endswith("is not running") and "address" in dead.unchecked
     assert typed(cli, f"{fix} --functions {local.functions}").code == 0
-    assert examine(cli).states("address") == {"ok"}
+    assert examine(inside).states("address") == {"ok"}
 
 
 def test_nothing_listens_at_the_address(away: Inside) -> None:
@@ -159,12 +159,12 @@ def test_a_deployment_without_our_functions(host: Inside, other_app: Backend) ->
     assert "token" in found.unchecked
 
 
-def test_the_functions_of_before_work_and_should_follow(local: Local, tmp_path: Path) -> None:
+def test_the_functions_of_before_work_and_should_follow(local: Local, inside: Inside, tmp_path: Path) -> None:
     with zipfile.ZipFile(PREVIOUS) as archive:
         local.functions = Path(archive.extract("functions.mjs", tmp_path))
     local.up()
     local.cli.write_schedule(TABLE)
-    found = examine(local.cli)
+    found = examine(inside)
     message, fix = found.trouble("functions", "warning")
     assert "contract version 1, this program 2" in message and "the functions should follow" in message
     assert fix == "heartbeat local up"

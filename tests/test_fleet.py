@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def test_silence_becomes_degraded_and_a_heartbeat_ends_it(live: Live) -> None:
 
 
 def test_on_a_terminal_it_is_coloured_and_narrow_and_no_color_wins(live: Live) -> None:
-    cli = live.cli
-    cli("apply", "--yes")
-    cli("send", "hint", "--summary", "\x1b[2J[red]word [/red]" * 20)
+    cli, here = live.cli, live.inside
+    here("apply", "--yes")
+    here("send", "hint", "--summary", "\x1b[2J[red]word [/red]" * 20)
     coloured = on_a_terminal(cli, "dashboard", env={})
     plain = on_a_terminal(cli, "dashboard", env={"NO_COLOR": "1"})
     assert "\x1b[" in coloured and "\x1b" not in plain
@@ -109,8 +110,9 @@ def test_a_send_token_is_made_kept_used_and_revoked(live: Live, tmp_path: Path) 
     here("apply", "--yes")
     made = here("token", "create", "cron of box2", "--agents", "hint", "--host-name", "box2", "--json").data
     assert (made["scope"], made["name"]) == ("send", "cron of box2")
-    other = Cli(tmp_path / "other", {"HEARTBEAT_URL": live.url, "HEARTBEAT_DEADLINE": "30"})
-    other.folder.mkdir()
+    host = Cli(tmp_path / "other", {"HEARTBEAT_URL": live.url, "HEARTBEAT_DEADLINE": "30"})
+    host.folder.mkdir()
+    other = replace(here, cli=host)
     assert other("send", "hint").code == 2, "no token yet"
     saved = other("token", "save", "--scope", "send", stdin=made["token"] + "\n")
     assert saved.code == 0 and made["token"] not in saved.out + saved.err
@@ -179,13 +181,17 @@ def test_both_transports_lead_to_the_same_answers(live: Live, transport: str) ->
 
 
 class Pages:
-    """A deployment of 2,500 agents, in pages."""
+    """A deployment of 2,500 agents, in pages of ten unless more are asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
 
     def query(self, path: str, body_name: str, body: Any) -> dict[str, Any]:
         if path == "queries/getMonitorStatus":
             return {"contractVersion": 1}
+        self.asked += 1
         start = int(body.get("cursor") or 0)
-        rest = min(1000, 2500 - start)
+        rest = min(body.get("limit", 10), 1000, 2500 - start)
         return {
             "agents": [row(f"a{number}") for number in range(start, start + rest)],
             "isDone": start + rest == 2500,
@@ -193,9 +199,11 @@ class Pages:
         }
 
 
-def test_a_fleet_beyond_one_page_is_read_whole() -> None:
-    found = fleet.fetch(Pages(), lambda: NOW)
+def test_a_fleet_beyond_one_page_is_read_whole_in_as_few_calls_as_can_be() -> None:
+    deployment = Pages()
+    found = fleet.fetch(deployment, lambda: NOW)
     assert [agent["agent"] for agent in found.agents] == [f"a{number}" for number in range(2500)]
+    assert deployment.asked == 3
 
 
 def test_the_last_known_fleet_is_kept_for_each_deployment_and_to_its_owner(tmp_path: Path) -> None:

@@ -67,11 +67,29 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(value[key])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+SAMPLES = settings(
+    max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+
+@SAMPLES
 @given(data=st.data())
 def test_no_answer_of_a_deployment_ends_in_a_traceback(
     here: Inside, bent: tuple[Deployment, dict[str, Any]], data: st.DataObject
 ) -> None:
+    takes_a_bent_answer(here, bent, data)
+
+
+@pytest.mark.long
+@settings(SAMPLES, max_examples=1_500)
+@given(data=st.data())
+def test_no_answer_of_a_deployment_ends_in_a_traceback_in_twenty_times_as_many_cases(
+    here: Inside, bent: tuple[Deployment, dict[str, Any]], data: st.DataObject
+) -> None:
+    takes_a_bent_answer(here, bent, data)
+
+
+def takes_a_bent_answer(here: Inside, bent: tuple[Deployment, dict[str, Any]], data: st.DataObject) -> None:
     deployment, bends = bent
     words = data.draw(st.sampled_from(sorted(words for words in COMMANDS if COMMANDS[words])))
     name = data.draw(st.sampled_from(COMMANDS[words]))

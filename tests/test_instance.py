@@ -9,18 +9,18 @@ import subprocess
 
 import pytest
 
-from conftest import AS_A_USER, HEARTBEAT, Local, wait_for
+from conftest import AS_A_USER, HEARTBEAT, Inside, Local, wait_for
 from heartbeat_cli.local import down
 from heartbeat_cli.local_address import local_url
 
 
-def test_everything_in_the_folder_is_its_users_alone_whatever_the_umask(local: Local) -> None:
+def test_everything_in_the_folder_is_its_users_alone_whatever_the_umask(local: Local, inside: Inside) -> None:
     before = os.umask(0)
     try:
         local.up()
     finally:
         os.umask(before)
-    local.cli("local", "down")  # it writes what it compiled when it ends
+    inside("local", "down")  # it writes what it compiled when it ends
     for file in (local.folder, *local.folder.rglob("*")):
         assert file.stat().st_mode & 0o777 == (0o700 if file.is_dir() else 0o600), file
     assert list((local.folder / "cache").iterdir())
@@ -37,7 +37,7 @@ def test_a_process_id_that_somebody_else_has_now_is_left_alone(
 
 
 def test_a_lock_that_is_not_the_backends_is_no_reason_to_end_anybody(
-    local: Local, bystander: subprocess.Popen[bytes]
+    local: Local, inside: Inside, bystander: subprocess.Popen[bytes]
 ) -> None:
     local.folder.mkdir(parents=True)
     lock = local.folder / "backend.lock"
@@ -45,7 +45,7 @@ def test_a_lock_that_is_not_the_backends_is_no_reason_to_end_anybody(
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         for command in ("down", "status"):
-            ran = local.cli("local", command)
+            ran = inside("local", command)
             assert ran.code == 1
             assert "held by a process that is not the local backend" in ran.err
     assert bystander.poll() is None
@@ -63,26 +63,27 @@ def test_an_up_that_is_killed_leaves_a_backend_that_the_next_one_puts_in_order(l
     assert again["pid"] != pid
 
 
-@pytest.mark.parametrize("damage", ["", "{ torn", '{"url": "http://127.0.0.1:x"}', "[]"])
-def test_a_damaged_record_of_a_backend_that_runs_hides_neither_its_address_nor_itself(
-    local: Local, damage: str
-) -> None:
+def test_a_damaged_record_of_a_backend_that_runs_hides_neither_its_address_nor_itself(local: Local) -> None:
     before = local.up()
-    (local.folder / "backend.json").write_text(damage)
-    told = local.status()
-    assert (told.state, told.url, told.pid) == ("running", before["url"], before["pid"])
-    assert local_url(local.cli.data_dir) == before["url"]
-    again = local.up()
-    assert (again["outcome"], again["url"]) == ("restarted", before["url"])
-    assert local.status().healthy
+    for damage in ("", "{ torn", '{"url": "http://127.0.0.1:x"}', "[]"):
+        (local.folder / "backend.json").write_text(damage)
+        told = local.status()
+        assert (told.state, told.url, told.pid) == ("running", before["url"], before["pid"]), damage
+        assert local_url(local.cli.data_dir) == before["url"], damage
+        again = local.up()
+        assert (again["outcome"], again["url"]) == ("restarted", before["url"]), damage
+        assert local.status().healthy
+        before = again
 
 
-def test_a_damaged_record_of_a_backend_that_is_gone_does_not_stop_the_next(local: Local) -> None:
+def test_a_damaged_record_of_a_backend_that_is_gone_does_not_stop_the_next(
+    local: Local, inside: Inside
+) -> None:
     local.folder.mkdir(parents=True)
     record = {"pid": 1, "url": "http://127.0.0.1:abc", "siteUrl": "x", "version": "", "functionsHash": ""}
     more = {"startedAt": 0, "functions": None, "functionsDigest": "", "backendDigest": ""}
     (local.folder / "backend.json").write_text(json.dumps({**record, **more}))
-    assert local.cli("local", "status").code == 0
+    assert inside("local", "status").code == 0
     assert local.up("--port", "0")["outcome"] == "started"
 
 

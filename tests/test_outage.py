@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import Ran
+from conftest import Inside, Ran
 from fleets import Fleet, every
 from heartbeat_cli.times import HOUR_MS, MINUTE_MS
 from torture.plan import Fate
@@ -27,11 +28,15 @@ AGENTS = [every(agent, 120, 12, 2) for agent in ("hint", "torv", "kami")]
 
 
 class Outage(Fleet):
-    """Two hosts, each with a line of its own to the backend; hint and kami run on anna, torv on bert."""
+    """Two hosts, each with a line of its own to the backend; hint and kami run on anna, torv on bert.
 
-    def __init__(self, folder: Path, bundle: Path, lines: dict[str, Proxy]) -> None:
+    What hosts do is a process with that host's clock; whoever looks at it afterwards does so from here.
+    """
+
+    def __init__(self, folder: Path, bundle: Path, lines: dict[str, Proxy], inside: Inside) -> None:
         super().__init__(folder, bundle, HOSTS)
         self.lines = lines
+        self._inside = inside
         self.open(AGENTS, lambda host: lines[host].url)
         self.port = urlsplit(self.backend.url).port or 0
         self.began_ms = self.clocks.true_ms
@@ -64,17 +69,23 @@ class Outage(Fleet):
         return self.hosts[host]("spool", "deliver", "--quiet")
 
     def look_at(self, agent: str) -> Any:
-        return self.owner("agents", "show", agent, "--json").data
+        return self._look("agents", "show", agent, "--json").data
 
     def shown(self, agent: str) -> str:
-        return self.owner("agents", "show", agent, env={"COLUMNS": "200"}).out
+        return self._look("agents", "show", agent, env={"COLUMNS": "200"}).out
+
+    def spooled(self, host: str) -> Any:
+        return replace(self._inside, cli=self.hosts[host])("spool", "list", "--json").data["entries"]
+
+    def _look(self, *words: str, env: dict[str, str | None] | None = None) -> Ran:
+        return replace(self._inside, cli=self.owner)(*words, env=env)
 
 
 @pytest.fixture
-def outage(tmp_path: Path, bundle: Path) -> Iterator[Outage]:
+def outage(tmp_path: Path, bundle: Path, inside: Inside) -> Iterator[Outage]:
     with ExitStack() as stack:
         lines = {host: stack.enter_context(Proxy(lambda _: Fate("pass"))) for host in HOSTS}
-        fleet = Outage(tmp_path, bundle, lines)
+        fleet = Outage(tmp_path, bundle, lines, inside)
         stack.callback(fleet.backend.stop)
         yield fleet
 
@@ -134,7 +145,7 @@ def test_a_backend_that_was_away_for_hours_calls_nobody_degraded_who_was_alive(o
         came = {past.get("deliveredLateMs", 0) + past["livenessAt"] for past in found["heartbeats"][:-1]}
         assert all(0 < at - outage.began_ms - back < HOLD_MS for at in came)
         assert f"{agent} at hour 2 · delivered 5 h late" in outage.shown(agent)
-        assert outage.hosts[host]("spool", "list", "--json").data["entries"] == []
+        assert outage.spooled(host) == []
     # who was not alive is found out once everybody else could report, and the flip says how it came
     kami = outage.look_at("kami")
     assert _chain(kami)[1:] == [("ok", "degraded", "2 expected runs missed")]

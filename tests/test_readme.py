@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from conftest import REPOSITORY, Cli, Live, Newcomer
+from conftest import REPOSITORY, Inside, Live, Newcomer
 from heartbeat_cli import tokens
 from heartbeat_cli.heartbeat import heartbeat_id
 
@@ -14,7 +14,9 @@ SESSION = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 LATER = re.compile(r"(?<=with nobody paying attention:\n\n```\n).*?(?=```)", re.DOTALL)
 HOUR_MS = 3_600_000
 # what differs from one run to the next: instants, ages, process ids, sizes
-WHEN = r"(?:(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
+WHEN = (
+    r"(?:(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
+)
 EVERY = {"hint": "6h", "torv": "1d", "rams": "1d", "kami": "1d"}
 COMMANDS = re.compile(r"`(heartbeat [^`]+)`")
 
@@ -73,11 +75,11 @@ def test_the_neglected_fleet_looks_as_shown(live: Live) -> None:
     # the sweep was away in between, so that it holds back for ten minutes before it flips
     for minutes_ago in (11, 7, 3, 0):
         live.clock.write_text(str(now - minutes_ago * 60_000))
-        live.admin("maintenance:sweep", {})
+        live.admin("heartbeat/maintenance:sweep", {})
     check(LATER, live.cli("dashboard").out.replace(live.url, "http://127.0.0.1:7210 (local)"))
 
 
-def test_every_command_and_flag_of_the_readme_exists(cli: Cli) -> None:
+def test_every_command_and_flag_of_the_readme_exists(inside: Inside) -> None:
     helps: dict[str, str] = {}
     for command in set(COMMANDS.findall(README.read_text(encoding="utf-8"))):
         words = command.split()[1:]
@@ -86,7 +88,9 @@ def test_every_command_and_flag_of_the_readme_exists(cli: Cli) -> None:
             path.append(words.pop(0))
         name = " ".join(path)
         if name not in helps:
-            helps[name] = cli(*path, "--help").out
+            done = inside(*path, "--help")
+            assert done.code == 0, f"there is no `heartbeat {name}`: {done.err}"
+            helps[name] = done.out
         for flag in (word for word in words if word.startswith("--")):
             assert flag in helps[name], f"`{command}`: `heartbeat {name}` has no {flag}"
     assert helps

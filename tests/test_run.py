@@ -321,7 +321,7 @@ def test_what_is_started_in_the_background_is_let_be_and_its_output_still_arrive
 
 def test_many_quick_runs_at_once_leave_no_process_and_nothing_unreported(world: World, host_of: Any) -> None:
     host = host_of("crowd")
-    count = 200 if os.environ.get("HEARTBEAT_TEST_LONG") else 12
+    count = 200 if os.environ.get("HEARTBEAT_TEST_LONG") else 8
     crowd = [host.begin("sh", "-c", f"exit {number}") for number in range(count)]
     assert [wrapped.end()[0] for wrapped in crowd] == list(range(count))
     for wrapped in crowd:

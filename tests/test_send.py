@@ -62,8 +62,8 @@ def scribe(user: Cli, inside: Inside) -> Inside:
 
 def test_a_heartbeat_reaches_the_backend_with_counts_log_and_one_line(live: Live) -> None:
     cli = live.cli
-    assert cli("apply", "--yes").code == 0
-    assert cli("tasks", "add", "hint", "first").code == 0
+    assert live.inside("apply", "--yes").code == 0
+    assert live.inside("tasks", "add", "hint", "first").code == 0
     done = cli("send", "hint", "--summary", "3 files drifted", "--result", "acted")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("hint ok (working) · 1 open, 0 stale · due ")
@@ -75,13 +75,13 @@ def test_a_heartbeat_reaches_the_backend_with_counts_log_and_one_line(live: Live
         in line
     )
     assert line.endswith('summary="3 files drifted"')
-    [row] = [row for row in cli("dashboard", "--json").data["agents"] if row["agent"] == "hint"]
+    [row] = [row for row in live.inside("dashboard", "--json").data["agents"] if row["agent"] == "hint"]
     assert (row["summary"], row["rawStatus"], row["openTasks"]) == ("3 files drifted", "working", 1)
 
 
 def test_cron_starts_it_elsewhere_with_almost_no_environment(live: Live) -> None:
     cli = live.cli
-    cli("apply", "--yes")
+    live.inside("apply", "--yes")
     bare = {"LANG": None, "HEARTBEAT_HOME": str(cli.home), "PATH": "/usr/bin:/bin"}
     done = cli("send", "HINT", "--quiet", env=bare, cwd=cli.folder)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -89,7 +89,7 @@ def test_cron_starts_it_elsewhere_with_almost_no_environment(live: Live) -> None
 
 
 def test_an_agent_that_was_never_applied_is_refused_with_what_to_do(live: Live) -> None:
-    done = live.cli("send", "nobody", "--json")
+    done = live.inside("send", "nobody", "--json")
     assert done.code == 1
     error = json.loads(done.out)["error"]
     assert (error["code"], error["exitCode"]) == ("unknown_agent", 1)
@@ -97,8 +97,8 @@ def test_an_agent_that_was_never_applied_is_refused_with_what_to_do(live: Live) 
 
 
 def test_json_is_one_object_with_the_backends_answer(live: Live) -> None:
-    live.cli("apply", "--yes")
-    done = live.cli("send", "hint", "--open-tasks", "4", "--stale-tasks", "1", "--json")
+    live.inside("apply", "--yes")
+    done = live.inside("send", "hint", "--open-tasks", "4", "--stale-tasks", "1", "--json")
     whole = json.loads(done.out)
     assert (whole["schema"], whole["ok"], whole["command"], whole["deployment"]) == (
         1,
@@ -174,7 +174,12 @@ def test_counts_that_were_given_are_not_asked_for(scribe: Inside) -> None:
 
 
 @pytest.mark.parametrize(
-    "counts", [Refusal({"code": "invalid", "message": "no"}), COUNTS | {"capped": True, "openTasks": 1000.0}]
+    "counts",
+    [
+        Refusal({"code": "invalid", "message": "no"}),
+        COUNTS | {"capped": True, "openTasks": 1000.0},
+        COUNTS | {"mirrored": True},
+    ],
 )
 def test_without_usable_counts_the_deployment_counts(scribe: Inside, counts: Any) -> None:
     with Deployment(scripted(counts=counts)) as deployment:
@@ -231,15 +236,15 @@ def test_unknown_task_words_are_named(scribe: Inside) -> None:
     assert "unknown status 'someday' count as open" in done.err
 
 
-def test_a_text_can_come_from_standard_input(user: Cli) -> None:
+def test_a_text_can_come_from_standard_input(scribe: Inside) -> None:
     with Deployment(scripted()) as deployment:
-        done = user(
+        done = scribe(
             "send", "hint", "--error", "-", "--url", deployment.url, stdin="x" * 5_000 + "the cause\n"
         )
         error = sent(deployment)["error"]
     assert done.code == 0 and "longer than 4,000 characters" in done.err
     assert error.endswith("the cause") and len(error) == 4_000
-    assert user("send", "hint", "--error", "-", "--summary", "-").code == 2
+    assert scribe("send", "hint", "--error", "-", "--summary", "-").code == 2
 
 
 @pytest.mark.parametrize("why", ["a file where the folder should be", "a full disk"])

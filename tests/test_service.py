@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, TABLE, Cli, Local, alive, wait_for
+from conftest import COMMAND_TIMEOUT_S, HEARTBEAT, TABLE, Cli, Inside, Local, alive, wait_for
 from heartbeat_cli import crontab_text
 from heartbeat_cli.process import has_open
 from terminal import on_a_terminal
@@ -66,21 +67,27 @@ def installed(home: tuple[Local, bytes]) -> Local:
 
 
 @pytest.fixture
+def typed(home: tuple[Local, bytes], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Inside:
+    """What they type, in this process."""
+    return Inside(home[0].cli, monkeypatch, capsys)
+
+
+@pytest.fixture
 def plain(installed: Local) -> Local:
     """The same before it was installed, with no crontab."""
     crontab(installed.cli).unlink()
     return installed
 
 
-def test_install_shows_what_it_writes_and_writes_nothing_unasked(plain: Local) -> None:
-    shown = plain.cli("local", "install", "--dry-run")
+def test_install_shows_what_it_writes_and_writes_nothing_unasked(plain: Local, typed: Inside) -> None:
+    shown = typed("local", "install", "--dry-run")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.splitlines()[:3] == [
         "this user has no systemd of its own that answers: cron is to start it",
         "the crontab:",
         "  + # heartbeat: begin local",
     ]
-    ran = plain.cli("local", "install")
+    ran = typed("local", "install")
     assert ran.code == 2
     assert ran.out == shown.out.removesuffix("nothing was written (dry run)\n")
     assert "--yes" in ran.err
@@ -95,15 +102,17 @@ def test_on_a_terminal_it_asks_and_takes_no_for_an_answer(plain: Local) -> None:
     assert b"local keep" in crontab(plain.cli).read_bytes()
 
 
-def test_installed_twice_is_installed_once_and_uninstalling_gives_back_every_byte(plain: Local) -> None:
+def test_installed_twice_is_installed_once_and_uninstalling_gives_back_every_byte(
+    plain: Local, typed: Inside
+) -> None:
     crontab(plain.cli).write_bytes(SOMEBODYS)
-    first = plain.cli("local", "install", "--yes", "--json").data
+    first = typed("local", "install", "--yes", "--json").data
     assert (first["outcome"], first["form"]) == ("installed", "cron")
     assert Path(first["keptIn"]).read_bytes() == SOMEBODYS
     once = crontab(plain.cli).read_bytes()
     assert once.startswith(SOMEBODYS) and once.count(b"local keep") == 2
 
-    again = plain.cli("local", "install", "--yes", "--json").data
+    again = typed("local", "install", "--yes", "--json").data
     assert (again["outcome"], again["keptIn"], again["up"]["outcome"]) == (
         "unchanged",
         None,
@@ -111,32 +120,32 @@ def test_installed_twice_is_installed_once_and_uninstalling_gives_back_every_byt
     )
     assert crontab(plain.cli).read_bytes() == once
 
-    gone = plain.cli("local", "uninstall", "--yes", "--json").data
+    gone = typed("local", "uninstall", "--yes", "--json").data
     assert (gone["outcome"], Path(gone["keptIn"]).read_bytes()) == ("uninstalled", once)
     assert crontab(plain.cli).read_bytes() == SOMEBODYS
     assert plain.status().state == "running"
-    assert plain.cli("local", "uninstall").out == "nothing to change\n"
+    assert typed("local", "uninstall").out == "nothing to change\n"
 
 
-def test_installing_what_was_stopped_starts_it(plain: Local) -> None:
-    plain.cli("local", "down")
+def test_installing_what_was_stopped_starts_it(plain: Local, typed: Inside) -> None:
+    typed("local", "down")
     ran = plain.cli("local", "install", "--yes", "--json")
     assert (ran.code, ran.data["up"]["outcome"]) == (0, "started"), ran
     assert not plain.status().stays_down
 
 
-def test_after_kill_9_it_is_back_as_it_was_with_all_data(installed: Local) -> None:
+def test_after_kill_9_it_is_back_as_it_was_with_all_data(installed: Local, typed: Inside) -> None:
     before = installed.status()
     installed.cli.write_schedule(TABLE)
-    assert installed.cli("apply", "--agents-only", "--yes").code == 0
-    assert installed.cli("send", "hint", "--summary", "just before").code == 0
+    assert typed("apply", "--agents-only", "--yes").code == 0
+    assert typed("send", "hint", "--summary", "just before").code == 0
     with killed(installed) as pid:
         assert by_cron(installed.cli) == [0, 0]
     after = installed.status()
     assert (after.state, after.url, after.functions) == ("running", before.url, str(installed.functions))
-    shown = installed.cli("agents", "show", "hint", "--json").data
+    shown = typed("agents", "show", "hint", "--json").data
     assert [heartbeat["summary"] for heartbeat in shown["heartbeats"]] == ["just before"]
-    assert "heartbeat: it did not run, and was started" in installed.cli("local", "logs").out
+    assert "heartbeat: it did not run, and was started" in typed("local", "logs").out
     assert after.pid not in {None, pid}
 
 
@@ -160,16 +169,16 @@ def test_both_lines_at_once_start_it_once(installed: Local) -> None:
     assert installed.status().state == "running"
 
 
-def test_down_is_down_until_the_next_up(installed: Local) -> None:
-    ran = installed.cli("local", "down")
+def test_down_is_down_until_the_next_up(installed: Local, typed: Inside) -> None:
+    ran = typed("local", "down")
     assert ran.out.splitlines()[1:] == [
         "it stays down, also when this machine starts again, until: heartbeat local up"
     ]
     by_cron(installed.cli)
     assert installed.status().state == "stopped"
-    told = installed.cli("local", "status", "--json").data
+    told = typed("local", "status", "--json").data
     assert (told["state"], told["staysDown"], told["service"]["form"]) == ("stopped", True, "cron")
-    assert "it was stopped with heartbeat local down" in installed.cli("local", "status").out
+    assert "it was stopped with heartbeat local down" in typed("local", "status").out
 
     installed.up()
     with killed(installed):
@@ -196,7 +205,7 @@ def test_a_wrong_setting_does_not_keep_it_from_coming_back(installed: Local) -> 
     assert installed.status().state == "running"
 
 
-def test_why_it_does_not_come_back_stands_in_its_log(installed: Local) -> None:
+def test_why_it_does_not_come_back_stands_in_its_log(installed: Local, typed: Inside) -> None:
     port = int((installed.status().url or "").rpartition(":")[2])
     with killed(installed), socket.socket() as taker:
         taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -205,7 +214,7 @@ def test_why_it_does_not_come_back_stands_in_its_log(installed: Local) -> None:
         ran = installed.cli("local", "keep")
         assert ran.code == 2
         assert f"port {port} is taken" in ran.err
-        said = installed.cli("local", "logs", "-n", "1").out
+        said = typed("local", "logs", "-n", "1").out
         assert (
             f"heartbeat: it does not run, and was not started: the local backend's port {port} is taken"
             in said
@@ -228,42 +237,42 @@ def test_folders_of_any_name_survive_crons_reading_of_a_line(tmp_path: Path, bun
         local.clear()
 
 
-def test_status_knows_the_lines_of_another_installation(installed: Local) -> None:
-    assert installed.cli("local", "status", "--json").data["service"] == {
+def test_status_knows_the_lines_of_another_installation(installed: Local, typed: Inside) -> None:
+    assert typed("local", "status", "--json").data["service"] == {
         "form": "cron",
         "inPlace": True,
         "notes": [],
     }
     file = crontab(installed.cli)
     file.write_bytes(file.read_bytes().replace(str(HEARTBEAT).encode(), b"/gone/heartbeat"))
-    told = installed.cli("local", "status", "--json").data["service"]
+    told = typed("local", "status", "--json").data["service"]
     assert (told["form"], told["inPlace"], "heartbeat local install" in told["notes"][0]) == (
         "cron",
         False,
         True,
     )
-    shown = installed.cli("local", "install", "--dry-run").out
+    shown = typed("local", "install", "--dry-run").out
     assert (shown.count("  - "), shown.count("  + ")) == (2, 2)
 
 
-def test_markers_that_somebody_damaged_are_nobodys_to_guess(installed: Local) -> None:
+def test_markers_that_somebody_damaged_are_nobodys_to_guess(installed: Local, typed: Inside) -> None:
     file = crontab(installed.cli)
     damaged = file.read_bytes().replace(b"# heartbeat: end local\n", b"")
     file.write_bytes(damaged)
     for command in ("install", "uninstall"):
-        ran = installed.cli("local", command, "--yes")
+        ran = typed("local", command, "--yes")
         assert (ran.code, "crontab -e" in ran.err) == (1, True), ran
     assert file.read_bytes() == damaged
-    assert "begin local" in installed.cli("local", "status").out
+    assert "begin local" in typed("local", "status").out
 
 
-def test_where_nothing_can_start_it_that_is_said(plain: Local) -> None:
-    ran = plain.cli("local", "install", "--yes", env={"PATH": str(plain.cli.folder)})
+def test_where_nothing_can_start_it_that_is_said(plain: Local, typed: Inside) -> None:
+    ran = typed("local", "install", "--yes", env={"PATH": str(plain.cli.folder)})
     assert (ran.code, "there is no program 'crontab'" in ran.err) == (1, True)
-    ran = plain.cli("local", "install", "--with", "systemd", "--yes")
+    ran = typed("local", "install", "--with", "systemd", "--yes")
     assert (ran.code, "--with cron" in ran.err) == (2, True)
-    assert plain.cli("local", "install", "--with", "launchd").code == 2
-    assert plain.cli("local", "status", "--json").data["service"]["form"] is None
+    assert typed("local", "install", "--with", "launchd").code == 2
+    assert typed("local", "status", "--json").data["service"]["form"] is None
 
 
 def test_each_minute_nothing_heavy_is_imported(installed: Local) -> None:
@@ -276,17 +285,17 @@ def test_each_minute_nothing_heavy_is_imported(installed: Local) -> None:
     assert not {"typer", "pydantic", "httpx", "convex", "rich", "asyncio"} & set(modules)
 
 
-def test_check_reads_all_data_and_says_whether_it_is_whole(installed: Local, cli: Cli) -> None:
+def test_check_reads_all_data_and_says_whether_it_is_whole(installed: Local, cli: Cli, typed: Inside) -> None:
     assert (cli("local", "check").code, cli.data_dir.exists()) == (2, False)
-    running = installed.cli("local", "check", "--json")
+    running = typed("local", "check", "--json")
     assert (running.code, running.data["tables"]["heartbeatTokens"]) == (0, 1)
     assert not list(installed.folder.glob("*.part"))
-    installed.cli("local", "down")
-    assert installed.cli("local", "check").out.startswith("the data is whole: ")
+    typed("local", "down")
+    assert typed("local", "check").out.startswith("the data is whole: ")
 
     data = installed.folder / "db" / "data.sqlite3"
     whole = data.read_bytes()
     data.write_bytes(whole[:4096] + b"\xff" * 4096 + whole[8192:])
-    ran = installed.cli("local", "check")
+    ran = typed("local", "check")
     data.write_bytes(whole)
     assert (ran.code, "the data cannot be used" in ran.err) == (1, True), ran

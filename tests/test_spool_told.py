@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Cli, Live
+from conftest import Cli, Inside, Live
 from deployment import Deployment
 from heartbeat_cli.clock import now
 from heartbeat_cli.spool import AGENT_ENTRIES_MAX, Spool
@@ -33,10 +33,10 @@ def waiting(cli: Cli, url: str, agent: str, number: int, sent_with: str = "a-tok
     database.close()
 
 
-def test_a_full_spool_says_what_to_do_where_the_deployment_is_away_too(user: Cli) -> None:
+def test_a_full_spool_says_what_to_do_where_the_deployment_is_away_too(user: Cli, inside: Inside) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     waiting(user, url, "hint", AGENT_ENTRIES_MAX)
-    done = user("send", "hint", "--url", url, "--json")
+    done = inside("send", "hint", "--url", url, "--json")
     error = json.loads(done.out)["error"]
     assert (done.code, error["code"]) == (1, "lost")
     assert "heartbeat spool list" in str(error["hint"])
@@ -55,11 +55,11 @@ def test_deliver_quiet_is_still_the_command_it_is(user: Cli, words: list[str]) -
 
 def test_a_heartbeat_that_waits_for_a_token_is_listed_with_that_reason(fleet: Live) -> None:
     """Sent with a token this deployment never knew: it stays, and people can find out why."""
-    cli = fleet.cli
-    waiting(cli, fleet.url, "hint", 1, "a token that nobody has any more")
-    done = cli("spool", "deliver")
+    typed = fleet.inside
+    waiting(fleet.cli, fleet.url, "hint", 1, "a token that nobody has any more")
+    done = typed("spool", "deliver")
     assert done.code == 75
-    listed = cli("spool", "list")
+    listed = typed("spool", "list")
     assert "not tried yet" not in listed.out
 
 
@@ -72,37 +72,42 @@ def test_two_that_are_dropped_in_one_millisecond_are_both_kept(tmp_path: Path) -
     assert '"one"' in texts and '"two"' in texts
 
 
-@pytest.mark.parametrize("words", [("hint",), ("nobody",), ("hint", "--strict")])
-def test_a_send_that_fails_itself_says_what_waits_too(fleet: Live, words: tuple[str, ...]) -> None:
-    cli = fleet.cli
+def test_a_send_that_fails_itself_says_what_waits_too(fleet: Live) -> None:
+    typed = fleet.inside
     with Deployment({}) as deployment:
         gone = deployment.url
-    cli("send", "hint", "--url", gone, env={"HEARTBEAT_TOKEN": "x"})
-    cli("send", "somebody")  # refused: it is set aside
-    env = {"HEARTBEAT_URL": gone, "HEARTBEAT_TOKEN": "y"} if "--strict" in words else {}
-    done = cli("send", *words, env=env)
-    assert "in the spool of this host, the oldest sent" in done.err
-    assert "set aside: heartbeat spool list says why" in done.err
+    typed("send", "hint", "--url", gone, env={"HEARTBEAT_TOKEN": "x"})
+    typed("send", "somebody")  # refused: it is set aside
+    away = {"HEARTBEAT_URL": gone, "HEARTBEAT_TOKEN": "y"}
+    for words, env, code in ((["hint"], {}, 0), (["nobody"], {}, 1), (["hint", "--strict"], away, 75)):
+        done = typed("send", *words, env=env)
+        assert done.code == code
+        assert "in the spool of this host, the oldest sent" in done.err
+        assert "set aside: heartbeat spool list says why" in done.err
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_dashboard_of_a_deployment_that_is_away_says_what_waits(fleet: Live, form: tuple[str, ...]) -> None:
-    cli = fleet.cli
-    fleet.backend.kill()
-    assert cli("send", "hint", "--deadline", "3").code == 0
-    done = cli("dashboard", *form, "--deadline", "3")
+def test_a_dashboard_of_a_deployment_that_is_away_says_what_waits(
+    user: Cli, inside: Inside, form: tuple[str, ...]
+) -> None:
+    user.env["HEARTBEAT_URL"] = f"http://127.0.0.1:{free_port()}"
+    assert inside("send", "hint").code == 0
+    done = inside("dashboard", *form)
     assert "1 heartbeat in the spool of this host" in done.err
 
 
-def test_a_token_that_is_no_text_is_a_setting_that_cannot_be_used(fleet: Live) -> None:
-    done = fleet.cli("send", "hint", env={"HEARTBEAT_TOKEN": "abcdefgh\udcff\udcfeijkl"})
+def test_a_token_that_is_no_text_is_a_setting_that_cannot_be_used(user: Cli) -> None:
+    env = {"HEARTBEAT_URL": "http://127.0.0.1:9", "HEARTBEAT_TOKEN": "abcdefgh\udcff\udcfeijkl"}
+    done = user("send", "hint", env=env)
     assert done.code == 2 and "Traceback" not in done.err
 
 
-def test_a_deployment_that_could_not_be_reached_is_named_and_left_alone_for_a_while(user: Cli) -> None:
+def test_a_deployment_that_could_not_be_reached_is_named_and_left_alone_for_a_while(
+    user: Cli, inside: Inside
+) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    assert user("send", "hint", "--url", url).code == 0
-    listed = user("spool", "list").out
+    assert inside("send", "hint", "--url", url).code == 0
+    listed = inside("spool", "list").out
     assert "nothing answers at" in listed and "not tried yet" not in listed
     with Deployment({}) as deployment:
         deployment_calls = deployment.requests
@@ -110,5 +115,5 @@ def test_a_deployment_that_could_not_be_reached_is_named_and_left_alone_for_a_wh
         assert deployment_calls == []
     assert Spool(user.data_dir).deployments(now().wall_ms) == []
     Spool(user.data_dir).contact(url, now().wall_ms, None)
-    assert user("spool", "deliver", env={"HEARTBEAT_URL": url}).code == 75
+    assert inside("spool", "deliver", env={"HEARTBEAT_URL": url}).code == 75
     assert Spool(user.data_dir).deployments(now().wall_ms) == [], "whoever delivers notes it, too"

@@ -22,7 +22,10 @@ from torture.facts import Facts, Stored
 from torture.oracle import problems
 from torture.world import World
 
-SHORT_SEED = 7  # the same each time, so that `make test` is the same each time
+# The same each time, so that `make test` is the same each time. In little time this plan has every fate of a
+# connection, a long absence and short ones, sends to a full disk, and enough kills that come before the end
+# of a process also on a quick machine, enough sends that meet no full disk also on a busy one
+SHORT_SEED = 14289
 SHOWN = 40  # problems; more have one cause
 LINE = 400  # characters of one of them
 

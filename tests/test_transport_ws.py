@@ -154,3 +154,27 @@ def test_a_short_deadline_is_time_enough_for_an_answer_that_takes_most_of_a_seco
         outcome = run(command(peer.url, "ws", RECORD, deadline=deadline))
 
     assert outcome.code == 0, outcome
+
+
+PAUSED_TOO_LONG = """
+import sys
+from heartbeat_cli import transport_ws
+from heartbeat_cli.client import Connection, Deadline, leave
+from heartbeat_cli.errors import Unreachable
+transport_ws.PAUSE_S = 1e6  # whatever is drawn of it, no time is left
+try:
+    Connection(sys.argv[1], "t", deadline=Deadline(4), transport="ws").mutation("record", "request", {})
+except Unreachable as problem:
+    print(problem.cause)
+leave(0)
+"""
+
+
+def test_a_pause_that_takes_the_rest_of_the_time_hides_no_cause() -> None:
+    """Three of them: the official client gives up on such a peer more often than not, not always."""
+    with Deployment(FUNCTIONS, faults=Faults(no_upgrade="403 Forbidden")) as peer:
+        words = [sys.executable, "-c", PAUSED_TOO_LONG, peer.url]
+        several = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        told = [process.communicate(timeout=20)[0] for process in several]
+
+    assert told == ["cut\n"] * 3

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from calls import REQUEST, fail
-from conftest import REPOSITORY, TABLE, Cli, Local, Ran, wait_for
+from conftest import REPOSITORY, TABLE, Cli, Inside, Local, Ran, wait_for
 from deployment import Deployment, Function, PlainError
 from heartbeat_cli import tokens
 from heartbeat_cli.client import Connection, Deadline
+from lines import many
 from test_backup import backup, data_of, heartbeat_ids, restore
 from test_send import ANSWER, COUNTS
 
@@ -30,27 +31,10 @@ TODAYS: Mapping[str, str | None] = {}
 BEFORE: Mapping[str, str | None] = {"PYTHONPATH": str(PREVIOUS)}
 PROGRAMS = {"todays": TODAYS, "before": BEFORE}
 
-# Many command lines in one process, each with its exit code, stdout and stderr: Python starts once
-MANY = """
-import contextlib, io, json, sys
-from heartbeat_cli.cli import run
-ran = []
-for words in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(words)
-    ran.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(ran))
-"""
 
-
-def many(cli: Cli, version: Mapping[str, str | None], lines: Sequence[str]) -> list[Ran]:
-    """What the program of this version does with these lines, over plain HTTP."""
-    words = [line.split() for line in lines]
-    env = {"HEARTBEAT_TRANSPORT": "http", **version}
-    ran = cli(json.dumps(words), program=(sys.executable, "-c", MANY), env=env)
-    assert ran.code == 0, ran.err
-    return [Ran(*each) for each in json.loads(ran.out)]
+def each_of(inside: Inside, lines: Sequence[str], env: Mapping[str, str] | None = None) -> list[Ran]:
+    """What today's program does with these lines."""
+    return [inside(*line.split(), env=env) for line in lines]
 
 
 def once(cli: Cli, version: Mapping[str, str | None], *words: str) -> Ran:
@@ -75,12 +59,14 @@ class Places:
         self.functions = functions
         self._folder = folder
         self._seen: dict[str, tuple[Local, Shown]] = {}
+        self._started: list[Local] = []  # also those of which nothing was seen
 
     def seen(self, program: str, functions: str) -> tuple[Local, Shown]:
         name = f"{program}-on-{functions}"
         if name not in self._seen:
             (self._folder / name).mkdir()
             local = Local(Cli(self._folder / name), self.functions[functions])
+            self._started.append(local)
             local.up()
             local.cli.write_schedule(TABLE)
             wait_for(lambda: "sweepRanAt" in status(local))
@@ -88,7 +74,7 @@ class Places:
         return self._seen[name]
 
     def clear(self) -> None:
-        for local, _ in self._seen.values():
+        for local in self._started:
             local.clear()
 
 
@@ -152,7 +138,7 @@ def session(local: Local, version: Mapping[str, str | None]) -> Shown:
     def told(text: str) -> str:
         return plain(text.replace(str(local.cli.folder), "PLACE"))
 
-    ran = many(local.cli, version, SESSION)
+    ran = many(local.cli, SESSION, version)
     return [
         (line, each.code, told(each.out), told(each.err)) for line, each in zip(SESSION, ran, strict=True)
     ]
@@ -189,11 +175,11 @@ def test_what_todays_program_spooled_is_delivered_to_either_functions_exactly_on
     places: Places, functions: str
 ) -> None:
     local, _ = places.seen("todays", functions)
-    down, *sent = many(local.cli, TODAYS, ["local down", *SENDS])
+    down, *sent = many(local.cli, ["local down", *SENDS])
     assert [down.code, *(ran.data["outcome"] for ran in sent)] == [0] + ["spooled"] * len(sent)
     ids = {ran.data["heartbeatId"] for ran in sent}
     local.up()
-    delivered, again = many(local.cli, TODAYS, ["spool deliver --json", "send hint"])
+    delivered, again = many(local.cli, ["spool deliver --json", "send hint"])
     assert (delivered.code, delivered.data["delivered"], delivered.data["waiting"]) == (0, len(ids), 0)
     assert heartbeat_ids(data_of(local)) > ids
     assert plain(delivered.err) == BEHIND * (functions == "before"), "said once, with what mends it"
@@ -208,7 +194,7 @@ NOT_KNOWN = {
 
 @pytest.mark.parametrize("kind", NOT_KNOWN)
 def test_what_waits_is_delivered_one_by_one_however_a_deployment_says_that_it_knows_no_batches(
-    user: Cli, kind: str
+    user: Cli, inside: Inside, kind: str
 ) -> None:
     def unknown(path: str) -> Function:
         return fail(NOT_KNOWN[kind].replace("PATH", path))
@@ -222,12 +208,12 @@ def test_what_waits_is_delivered_one_by_one_however_a_deployment_says_that_it_kn
     }
     with Deployment(functions) as deployment:
         user.env |= {"HEARTBEAT_URL": deployment.url}
-        [older] = many(user, {"HEARTBEAT_TOKEN": "an-older-token"}, SENDS[:1])
-        sent = many(user, TODAYS, SENDS)
+        [older] = each_of(inside, SENDS[:1], {"HEARTBEAT_TOKEN": "an-older-token"})
+        sent = each_of(inside, SENDS)
         assert [ran.data["outcome"] for ran in (older, *sent)] == ["spooled"] * (1 + len(SENDS))
         functions["mutations/recordHeartbeat"] = lambda _args: ANSWER  # it has been mended
         deployment.calls.clear()
-        retried, listed = many(user, TODAYS, ["spool retry --json", "spool list --json"])
+        retried, listed = each_of(inside, ["spool retry --json", "spool list --json"])
     assert (retried.code, retried.data["delivered"], retried.data["waiting"]) == (75, len(SENDS), 1)
     taken = [args["heartbeat"] for path, args in deployment.calls if path == "mutations/recordHeartbeat"]
     assert [beat["heartbeatId"] for beat in taken] == [ran.data["heartbeatId"] for ran in sent]
@@ -247,14 +233,14 @@ def contents(file: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.fixture
-def spooled(user: Cli) -> Path:
+def spooled(user: Cli, inside: Inside) -> Path:
     """A spool in which heartbeats wait for a deployment that is away."""
     user.env |= {"HEARTBEAT_URL": "http://127.0.0.1:9"}
-    assert [ran.data["outcome"] for ran in many(user, TODAYS, SENDS)] == ["spooled"] * len(SENDS)
+    assert [ran.data["outcome"] for ran in each_of(inside, SENDS)] == ["spooled"] * len(SENDS)
     return user.data_dir / "spool" / "spool.db"
 
 
-def test_a_spool_of_a_newer_format_is_left_as_it_is_and_told(user: Cli, spooled: Path) -> None:
+def test_a_spool_of_a_newer_format_is_left_as_it_is_and_told(inside: Inside, spooled: Path) -> None:
     with closing(sqlite3.connect(spooled)) as database:
         [version] = database.execute("PRAGMA user_version").fetchone()
         database.executescript(
@@ -268,9 +254,9 @@ def test_a_spool_of_a_newer_format_is_left_as_it_is_and_told(user: Cli, spooled:
     }
     with Deployment(functions) as deployment:
         lines = ["spool list", "spool path", "spool drop --all --yes", "spool deliver"]
-        listed, path, dropped, delivered = many(user, TODAYS, lines)
-        sent = once(user, TODAYS, "send", "hint", "--url", deployment.url)
-    lost = once(user, TODAYS, "send", "hint")
+        listed, path, dropped, delivered = each_of(inside, lines)
+        sent = inside("send", "hint", "--url", deployment.url)
+    lost = inside("send", "hint")
     newer = "a newer version of this program wrote it"
     for ran in (listed, dropped, delivered):
         assert (ran.code, newer in ran.err, "Traceback" in ran.err) == (1, True, False)
@@ -280,7 +266,7 @@ def test_a_spool_of_a_newer_format_is_left_as_it_is_and_told(user: Cli, spooled:
     assert contents(spooled) == before
 
 
-def test_columns_and_fields_that_a_newer_program_added_are_kept(user: Cli, spooled: Path) -> None:
+def test_columns_and_fields_that_a_newer_program_added_are_kept(inside: Inside, spooled: Path) -> None:
     with closing(sqlite3.connect(spooled)) as database:
         database.executescript("ALTER TABLE entries ADD COLUMN mood TEXT DEFAULT 'calm'")
         first = "number = (SELECT min(number) FROM entries)"
@@ -301,7 +287,7 @@ def test_columns_and_fields_that_a_newer_program_added_are_kept(user: Cli, spool
     with Deployment(functions) as deployment, closing(sqlite3.connect(spooled)) as database:
         database.execute("UPDATE entries SET deployment = ?", (deployment.url,))
         database.commit()
-        [ran] = many(user, {"HEARTBEAT_URL": deployment.url}, ["spool retry --json"])
+        [ran] = each_of(inside, ["spool retry --json"], {"HEARTBEAT_URL": deployment.url})
     assert (ran.data["delivered"], ran.data["waiting"], ran.data["aside"]) == (len(SENDS) - 1, 1, 0)
     [left] = contents(spooled)["entries"]
     assert json.dumps(before[0][5]) in json.dumps(left) and "y" in left, "what this one cannot deliver waits"
@@ -312,14 +298,15 @@ def test_data_of_the_functions_of_before_goes_on_with_todays_and_a_backup_leads_
     places: Places, tmp_path: Path
 ) -> None:
     local, _ = places.seen("before", "before")
-    before, pid = backup(local, tmp_path / "before.db"), local.status().pid
+    before, pid = backup(local.cli, tmp_path / "before.db"), local.status().pid
     then = heartbeat_ids(data_of(local))
 
     local.functions = places.functions["todays"]
     done = local.up()
     assert (done["outcome"], done["pid"] != pid) == ("restarted", True)
     for version in (TODAYS, BEFORE):
-        shown = many(local.cli, version, ["dashboard --json", "agents show hint --json", "send torv --json"])
+        lines = ["dashboard --json", "agents show hint --json", "send torv --json"]
+        shown = many(local.cli, lines, version)
         assert [ran.code for ran in shown] == [0] * 3
         assert {row["agent"] for row in shown[0].data["agents"]} == {"torv", "hint"}
         assert [beat["summary"] for beat in shown[1].data["heartbeats"]] == ["scanned"]
@@ -337,9 +324,9 @@ def test_data_of_the_functions_of_before_goes_on_with_todays_and_a_backup_leads_
     assert heartbeat_ids(data_of(local)) == now, "nothing was lost by trying"
 
     local.cli("local", "down")
-    assert restore(local, tmp_path / "before.db")["tables"] == before["tables"]
+    assert restore(local.cli, tmp_path / "before.db")["tables"] == before["tables"]
     local.functions = places.functions["before"]
     assert local.up()["outcome"] == "started"
     assert heartbeat_ids(data_of(local)) == then
-    [ran] = many(local.cli, TODAYS, ["send hint"])
+    [ran] = many(local.cli, ["send hint"])
     assert ran.code == 0

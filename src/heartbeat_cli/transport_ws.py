@@ -78,6 +78,8 @@ class WsTransport:
             try:
                 if attempt > 1:
                     time.sleep(min(_pause_s(attempt), max(0.0, self._deadline.left())))
+                    if self._deadline.left() < LEAST_CALL_S:
+                        break  # what was found says more than that the time is up
                     self._begin()
                 return self._attempt(kind, path, args)
             except _GaveUp as error:

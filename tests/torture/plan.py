@@ -47,16 +47,16 @@ class Size:
 
 
 SHORT = Size(
-    ticks=80,
-    sends=62,
-    sender_kills=14,
-    deliver_kills=2,
-    backend_kills=4,
-    full_disks=2,
-    file_limits=4,
+    ticks=44,
+    sends=43,
+    sender_kills=10,
+    deliver_kills=1,
+    backend_kills=3,
+    full_disks=1,
+    file_limits=1,
     backend_jumps=1,
-    host_jumps=8,
-    silences=3,
+    host_jumps=6,
+    silences=2,
     hosts=("anna", "bert"),
 )
 LONG = Size(

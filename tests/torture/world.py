@@ -20,7 +20,9 @@ from typing import Protocol, TypeVar
 from clocks import START_MS
 from fleets import Fleet, every
 from heartbeat_cli import spool_file
-from heartbeat_cli.errors import HeartbeatError
+from heartbeat_cli.errors import Unreachable
+from heartbeat_cli.spool import Spool
+from heartbeat_cli.spool_entry import Which
 from torture.disk import Disk
 from torture.facts import Facts, Tick, Watched, wholeness
 from torture.plan import MINUTE_MS, TICK_MINUTES, BackendKill, Deliver, Plan, Send
@@ -142,9 +144,10 @@ class World:
     def _look(self) -> None:
         """Nothing waits, nothing was set aside, every database is whole; and what the backend holds."""
         for host, cli in self._fleet.hosts.items():
-            listed = cli("spool", "list", "--json").data
-            if listed["waiting"] or listed["aside"]:
-                self._senders.trouble(f"the spool of {host} still holds {listed}")
+            spool = Spool(cli.data_dir)
+            left = spool.counts()
+            if left.waiting or left.aside:
+                self._senders.trouble(f"the spool of {host} still holds {left}: {spool.entries(Which())}")
             self._expect_whole(spool_file.path(cli.data_dir))
         backend, facts = self._fleet.backend, self._facts
         code = backend.stop()
@@ -194,7 +197,9 @@ class World:
             return
         try:
             self._fleet.sweep()
-        except HeartbeatError:  # it was killed just now
+        except Unreachable as problem:  # it was killed just now
+            if problem.cause == "function_missing":
+                raise
             return
         self._facts.swept.append(self._tick)
 
