@@ -1,7 +1,7 @@
 /**
  * What the local backend can do on this machine:
  *
- *     node bench/backend.ts [heartbeats|drain|dashboard|subscribers|sweep|starts …] [--rows N] [--rounds N] [--seconds N] [--check]
+ *     node bench/backend.ts [heartbeats|drain|dashboard|subscribers|sweep|starts|move …] [--rows N] [--rounds N] [--seconds N] [--check]
  *
  * All scenarios unless some are named. Each runs the real backend with the real functions, durability on, on loopback.
  * bench/README.md says what they mean.
@@ -9,6 +9,7 @@
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { parseArgs } from "node:util";
 import { drain } from "./drain.ts";
+import { move } from "./move.ts";
 import { dashboard, heartbeats, starts, subscribers, sweep, type Options, type Row } from "./scenarios.ts";
 
 const SCENARIOS: Record<string, (options: Options) => Promise<Row[]>> = {
@@ -18,6 +19,7 @@ const SCENARIOS: Record<string, (options: Options) => Promise<Row[]>> = {
   subscribers,
   sweep,
   starts,
+  move,
 };
 
 const { values, positionals } = parseArgs({

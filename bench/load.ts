@@ -8,7 +8,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
-import { agentName, TOKENS, type Json } from "./server.ts";
+import { agentName, FLEET_PAGE, TOKENS, type Json } from "./server.ts";
 
 /** What to send, how, and for how long. */
 export type Job = {
@@ -157,7 +157,7 @@ class Caller {
     }
     let cursor: string | null = null;
     do {
-      const args = { token: TOKENS.read, request: cursor === null ? {} : { cursor } };
+      const args = { token: TOKENS.read, request: { cursor, limit: FLEET_PAGE } };
       const body = await line.call("query", "queries/getAgentDashboard", args);
       if (!isSuccess(body)) return false;
       // the end of the value tells whether there is more; parsing 400 kB is not the backend's time

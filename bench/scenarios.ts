@@ -6,7 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { bundleFolder } from "../backend/bundler.ts";
 import { fillHistory, makeOverdue } from "./history.ts";
 import { percentile, type Job, type Load } from "./load.ts";
-import { Backend, CONVEX, NOTHING, register, start, temporaryFolder, TOKENS } from "./server.ts";
+import { Backend, CONVEX, FLEET_PAGE, NOTHING, register, start, temporaryFolder, TOKENS } from "./server.ts";
 import type { WatchJob, Watched } from "./watchers.ts";
 
 /** A row of the table: what, as measured, what is to be reached, and whether it is. */
@@ -254,7 +254,7 @@ type Totals = { totals: { degraded: number }; isDone: boolean; continueCursor: s
 async function countDegraded(backend: Backend): Promise<number> {
   let degraded = 0;
   for (let cursor: string | null = null; ;) {
-    const args = { token: TOKENS.read, request: { cursor } };
+    const args = { token: TOKENS.read, request: { cursor, limit: FLEET_PAGE } };
     const page = (await backend.call("query", "queries/getAgentDashboard", args)) as Totals;
     degraded += page.totals.degraded;
     if (page.isDone) return degraded;

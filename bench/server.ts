@@ -22,6 +22,9 @@ const APPLY_BATCH = 200;
 /** The tokens of every measured deployment, by scope. */
 export const TOKENS = { admin: "bench-admin", send: "bench-send", read: "bench-read" };
 
+/** Rows of a page of the dashboard, the most there is: a fleet as one answer. */
+export const FLEET_PAGE = 1000;
+
 export type Json = Record<string, unknown>;
 
 /** What is still running, or lies in the temporary folder, when the benchmark ends. */
@@ -39,8 +42,9 @@ export function temporaryFolder(): string {
 }
 
 /** Starts a process of ours that ends with the benchmark at the latest. */
-export function start(args: string[]): ChildProcess {
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+export function start(args: string[], env: Record<string, string> = {}): ChildProcess {
+  const stdio = ["ignore", "pipe", "inherit"] as const;
+  const child = spawn(process.execPath, args, { stdio: [...stdio], env: { ...process.env, ...env } });
   leftovers.push(() => child.kill("SIGKILL"));
   return child;
 }
@@ -60,12 +64,17 @@ export class Backend {
     this.readyMs = readyMs;
   }
 
-  /** Starts one. @param functions a folder or a ready bundle. */
-  static async start(folder: string, functions: string): Promise<Backend> {
+  /** Starts one. @param functions a folder or a ready bundle. @param clock a module that puts another clock in place, and what it is told. */
+  static async start(
+    folder: string,
+    functions: string,
+    clock?: { preload: string; env: Record<string, string> },
+  ): Promise<Backend> {
     const keyFile = join(folder, "admin-key");
     const places = ["--functions", functions, "--data", join(folder, "db"), "--admin-key-file", keyFile];
     const startedAt = performance.now();
-    const child = start([MAIN, ...places, "--port", "0", "--site-port", "0"]);
+    const preload = clock ? ["--import", clock.preload] : [];
+    const child = start([...preload, MAIN, ...places, "--port", "0", "--site-port", "0"], clock?.env);
     if (child.stdout === null) throw new Error("the backend has no stdout");
     const lines = createInterface(child.stdout);
     const line = await new Promise<string>((resolve, reject) => {

@@ -8,7 +8,7 @@
  */
 import { WebSocket } from "ws";
 import { heartbeatArgs, Line, percentile } from "./load.ts";
-import { TOKENS, type Json } from "./server.ts";
+import { FLEET_PAGE, TOKENS, type Json } from "./server.ts";
 
 export type WatchJob = { url: string; subscribers: number; seconds: number };
 
@@ -60,7 +60,7 @@ class Watchers {
       socket.on("error", reject);
       socket.on("open", () => {
         say({ type: "Connect", sessionId: crypto.randomUUID(), connectionCount: 0, lastCloseReason: null });
-        const args = [{ token: TOKENS.read, request: {} }];
+        const args = [{ token: TOKENS.read, request: { limit: FLEET_PAGE } }];
         const add = { type: "Add", queryId: 0, udfPath: "queries/getAgentDashboard", args };
         say({ type: "ModifyQuerySet", baseVersion: 0, newVersion: 1, modifications: [add] });
       });

@@ -11,10 +11,10 @@ export default defineSchema({
 
   /**
    * The team's agents; here the least. Written by applySchedule (a row per agent; in a team's own table we insert none) and, the field `heartbeat`
-   * only, by recordHeartbeat(s), setAgentControl and the sweep. Read by the same through fleet.ts. Never pruned.
+   * only, by recordHeartbeat(s), setAgentControl, the sweep and the reconcile. Read by the same through fleet.ts. Never pruned.
    */
   agents: defineTable({ name: v.string(), heartbeat: heartbeatField })
-    // fleet.ts: findAgent
+    // fleet.ts: findAgent of ownTables
     .index("by_name", ["name"]),
 
   /**
@@ -27,6 +27,6 @@ export default defineSchema({
     assignee: v.string(),
     updatedAt: v.optional(v.number()),
   })
-    // fleet.ts: open tasks, all tasks of one agent
+    // fleet.ts: taskIndex
     .index("by_assignee_and_status", ["assignee", "status", "updatedAt"]),
 });

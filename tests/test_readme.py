@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
+from pathlib import Path
+from socket import gethostname
 
 from conftest import REPOSITORY, Inside, Live, Newcomer
 from heartbeat_cli import tokens
@@ -11,6 +14,7 @@ from heartbeat_cli.heartbeat import heartbeat_id
 
 README = REPOSITORY / "README.md"
 SESSION = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
+CRON = re.compile(r"(?<=has a row like this:\n\n```console\n).*?(?=```)", re.DOTALL)
 LATER = re.compile(r"(?<=with nobody paying attention:\n\n```\n).*?(?=```)", re.DOTALL)
 HOUR_MS = 3_600_000
 # what differs from one run to the next: instants, ages, process ids, sizes
@@ -18,6 +22,8 @@ WHEN = (
     r"(?:(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d\d:\d\d(?: UTC)?|in \d+ \w+|\d+ \w+ ago|tomorrow|today|now)"
 )
 EVERY = {"hint": "6h", "torv": "1d", "rams": "1d", "kami": "1d"}
+# whether a cron is installed is the machine's, and it alone
+DAEMON = re.compile(r"^problem  cron daemon .*\n +-> .*\n|^\d+ problems?, .*\n", re.MULTILINE)
 COMMANDS = re.compile(r"`(heartbeat [^`]+)`")
 
 
@@ -34,7 +40,8 @@ def check(found: re.Pattern[str], real: str) -> None:
 
 def plain(session: str) -> list[str]:
     """The lines of a session without what differs from run to run; columns are as wide as their cells."""
-    session = re.sub(WHEN, "<when>", session)
+    session = re.sub(WHEN, "<when>", DAEMON.sub("", session))
+    session = re.sub(r"\n {12,}(?=\S)", " ", session)  # lines are broken where a path is long
     session = re.sub(r"process \d+", "process <pid>", session)
     session = re.sub(r"\b\d+ s\b", "<seconds>", session)
     return [re.sub(r" +", " ", line) for line in session.splitlines()]
@@ -45,6 +52,30 @@ def test_the_session_is_what_the_program_prints(newcomer: Newcomer) -> None:
     assert session
     commands = [line[2:] for line in session[0].splitlines() if line.startswith("$ ")]
     check(SESSION, "".join(f"$ {command}\n{newcomer.type(command)}" for command in commands))
+
+
+def test_apply_writes_the_crontab_and_the_doctor_finds_what_is_wrong_as_shown(newcomer: Newcomer) -> None:
+    block = CRON.search(README.read_text(encoding="utf-8"))
+    assert block
+    home = Path(newcomer.env["HOME"])
+    (home / "fleet").mkdir()
+    table = re.search(r"(?<=cat ~/fleet/cron-schedule.md\n)(?:\|.*\n)+", block[0])
+    assert table
+    (home / "fleet" / "cron-schedule.md").write_text(table[0], encoding="utf-8")
+    del newcomer.env["HEARTBEAT_LOG"]
+    newcomer.type("heartbeat local up")
+    user = pwd.getpwuid(os.getuid())
+
+    def typed(command: str) -> str:
+        shown = newcomer.type(command)
+        # cron starts jobs in the home of the user's account, which the home of a test is not
+        for name, folder in (("XDG_CONFIG_HOME", "~/.config"), ("XDG_DATA_HOME", "~/.local/share")):
+            shown = shown.replace(f"{name}={folder} ", "").replace(f"-u {name} ", "")
+        shown = shown.replace("/usr/bin/env /bin/sh", "/bin/sh").replace(f"{user.pw_dir}/", "~/")
+        return shown.replace(f"crontab of {user.pw_name} on {gethostname()}", "crontab of ada on box")
+
+    commands = [line[2:] for line in block[0].splitlines() if line.startswith("$ ")]
+    check(CRON, "".join(f"$ {command}\n{typed(command)}" for command in commands))
 
 
 def test_the_neglected_fleet_looks_as_shown(live: Live) -> None:

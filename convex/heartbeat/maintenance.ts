@@ -2,6 +2,7 @@
 import { v } from "convex/values";
 import { internalMutation } from "../_generated/server";
 import { pruneBatch } from "./model/prune";
+import { reconcile as reconcileOnce, reconcileStep } from "./model/reconcile";
 import { sweepBatch, sweepOne } from "./model/sweep";
 
 /** Flip the agents whose deadline has passed. */
@@ -23,4 +24,11 @@ export const prune = internalMutation({
   args: {},
   returns: v.null(),
   handler: async (ctx) => await pruneBatch(ctx),
+});
+
+/** Put right what only a look through the team's tables can tell; see model/reconcile.ts. Without a step it begins anew. */
+export const reconcile = internalMutation({
+  args: { step: v.optional(reconcileStep) },
+  returns: v.null(),
+  handler: async (ctx, { step }) => await reconcileOnce(ctx, step),
 });

@@ -27,8 +27,9 @@ export const heartbeatField = v.optional(agentCard);
 export const heartbeatTables = {
   /**
    * History: one immutable row per heartbeat.
-   * Written by recordHeartbeat and, many at once, recordHeartbeats. Read by both (is it there already, the other half of a run),
-   * getAgentHistory, getAgentRuns and getAgent (what explains a flip). Pruned daily, 90 days after receipt (by creation time, which is the receipt).
+   * Written by recordHeartbeat and, many at once, recordHeartbeats and importRecords. Read by these (is it there already, the other half of a
+   * run), getAgentHistory, getAgentRuns, getAgent (what explains a flip) and exportRecords. Pruned daily, 90 days after
+   * it was stored (by creation time, which is its receipt or its import: an index for the difference would be a fifth more to store).
    */
   agentHeartbeats: defineTable({
     heartbeatId: v.string(),
@@ -63,7 +64,8 @@ export const heartbeatTables = {
 
   /**
    * One row per watched agent: its schedule, what the operator wants, what was heard last, and what the backend concludes.
-   * Written by applySchedule, recordHeartbeat(s), setAgentControl and the sweep; who may move which state stands in model/liveness.ts.
+   * Written by applySchedule, recordHeartbeat(s), setAgentControl, importRecords, the sweep and the reconcile; who may move which state
+   * stands in model/liveness.ts.
    * Read by every view. Never pruned: a retired agent keeps its row.
    */
   agentLiveness: defineTable({
@@ -83,7 +85,9 @@ export const heartbeatTables = {
     /** the status and host that the schedule names: what a send reports by default, where it runs */
     plannedStatus: v.optional(status),
     plannedHost: v.optional(v.string()),
-    /** there is a row of this name in the team's `agents` */
+    /** the agent's row in the team's `agents`, as last found; see model/links.ts */
+    agentRow: v.optional(v.id("agents")),
+    /** when this row was last written, that row was there and said the agent's name */
     linked: v.boolean(),
 
     control,
@@ -145,9 +149,44 @@ export const heartbeatTables = {
     .index("by_source_and_agent", ["source", "agent"]),
 
   /**
-   * Changes of stored health. Written by recordHeartbeat(s), setAgentControl, the sweep and, where it changes how many errors make an agent
-   * failing, applySchedule. Read by getAgent.
-   * Pruned daily after 365 days.
+   * The mirror of the team's tasks, a row for each task and assignee; empty where fleet.ts has a `taskIndex`. Written by mirrorTask, which the
+   * app's mutations call, and by the reconcile. Read by getAgentTaskCounts, listAgentTasks and, when a heartbeat comes without counts,
+   * recordHeartbeat(s). A row goes with its task.
+   */
+  heartbeatTasks: defineTable({
+    taskId: v.id("tasks"),
+    /** the task's creation time, by which the reconcile meets it */
+    taskMadeAt: v.number(),
+    /** the name of an agent or the id of its row, as the task has it */
+    assignee: v.string(),
+    title: v.string(),
+    status: v.string(),
+    open: v.boolean(),
+    touchedAt: v.number(),
+    updatedAt: v.optional(v.number()),
+  })
+    // mirrorTask: what there is of a task
+    .index("by_task", ["taskId"])
+    // the reconcile: what there is of the tasks of one page
+    .index("by_taskMadeAt", ["taskMadeAt"])
+    // counting, listAgentTasks
+    .index("by_assignee", ["assignee", "open"]),
+
+  /**
+   * One row about the reconcile. Written by it when it begins and when it is through, deleted by leave. Read by applySchedule, by mirrorTask, which
+   * mirrors nothing without it, and by whatever counts from the mirror. Never pruned.
+   */
+  heartbeatReconcile: defineTable({
+    /** when the newest one began */
+    begunAt: v.number(),
+    /** when the newest one began that came to its end: of before that instant the mirror lacks nothing */
+    wholeAt: v.optional(v.number()),
+  }),
+
+  /**
+   * Changes of stored health. Written by recordHeartbeat(s), setAgentControl, the sweep, importRecords and, where it changes how many errors make
+   * an agent failing, applySchedule. Read by getAgent and exportRecords.
+   * Pruned daily, 365 days after they were noticed.
    */
   agentFlips: defineTable({
     agent: v.string(),
@@ -161,8 +200,10 @@ export const heartbeatTables = {
     /** of a flip to degraded: nothing had been heard since this instant; what is delivered later from after it explains the flip */
     silentSince: v.optional(v.number()),
   })
-    // getAgent: the newest of one agent
-    .index("by_agent", ["agent"]),
+    // getAgent: the newest of one agent; importRecords: is it there already
+    .index("by_agent_and_becameAt", ["agent", "becameAt"])
+    // pruning
+    .index("by_noticedAt", ["noticedAt"]),
 
   /**
    * Access tokens, by SHA-256 only. Written by createToken, revokeToken, setup:storeFirstToken and, `lastUsedAt` once a day, by every public
@@ -190,8 +231,9 @@ export const heartbeatTables = {
     .index("by_revokedAt", ["revokedAt"]),
 
   /**
-   * One row about the monitor itself. Written by the sweep. Read by getMonitorStatus, the sweep, and by recordHeartbeat(s) only where it is about
-   * to flip an agent to degraded: whatever else read it would run again each minute. Never pruned.
+   * One row about the monitor itself. Written by the sweep, and by leave and applySchedule where they stop and start it. Read by getMonitorStatus,
+   * the sweep, whatever starts or links (reconcile, applySchedule, importRecords), and by recordHeartbeat(s) only where it is about to flip an
+   * agent to degraded: whatever else read it would run again each minute. Never pruned.
    */
   heartbeatMonitor: defineTable({
     sweepRanAt: v.number(),
@@ -199,5 +241,7 @@ export const heartbeatTables = {
     awayFrom: v.optional(v.number()),
     awayUntil: v.optional(v.number()),
     holdUntil: v.optional(v.number()),
+    /** nothing starts by itself since then: the team is leaving */
+    stoppedAt: v.optional(v.number()),
   }),
 };

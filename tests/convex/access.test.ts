@@ -73,14 +73,25 @@ const TABLE: Record<
   "mutations/revokeToken": { body: (_, { fingerprint }) => ({ fingerprint }), letIn: ["admin"] },
   "mutations/addTask": { body: (agent) => ({ agent, title: "t" }), letIn: ["admin"] },
   "mutations/completeTask": { body: (_, { taskId }) => ({ taskId }), letIn: ["admin"] },
+  "queries/exportRecords": { body: () => ({ kind: "heartbeats" }), letIn: ["admin"] },
+  "mutations/importRecords": {
+    body: (agent) => ({ kind: "flips", records: [flip(agent)] }),
+    letIn: ["admin"],
+  },
+  "mutations/leave": { body: () => ({ step: "cards" }), letIn: ["admin"] },
   "heartbeat/setup:storeFirstToken": null,
   "heartbeat/maintenance:sweep": null,
   "heartbeat/maintenance:sweepRow": null,
   "heartbeat/maintenance:prune": null,
+  "heartbeat/maintenance:reconcile": null,
 };
 
 function heartbeat(agent: string, { heartbeatId }: Made): Args {
   return { heartbeatId, agent, sentAt: START_AT, deliveredAt: START_AT, status: "ok" };
+}
+
+function flip(agent: string): Args {
+  return { agent, from: "new", to: "ok", reason: "r", becameAt: START_AT, noticedAt: START_AT };
 }
 
 function agentAt(agent: string): Args {

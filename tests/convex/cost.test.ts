@@ -19,6 +19,7 @@ const OPEN_TASKS = 5;
 const MAX_READ = 12;
 const MAX_WRITTEN = 5;
 const BATCH = 20;
+const FORGOTTEN = 91 * DAY;
 
 /**
  * A heartbeat for which everything has to be looked up: without counts, a finish of a run that the row no longer knows, late enough to flip its
@@ -66,8 +67,13 @@ async function costs(engine: Engine, measure: Measure): Promise<Costs> {
   return { ...cost, tomorrow, batch, flips: flips.map((flip) => flip.to) };
 }
 
-/** A hundred heartbeats with the longest texts and output, finishing runs whose starts were as long and are looked up. */
-async function longest(engine: Engine, measure: Measure): Promise<{ batch: Cost; runs: Cost }> {
+type Longest = { batch: Cost; runs: Cost; pruned: Cost; moves: Cost[] };
+
+/**
+ * A hundred heartbeats with the longest texts and output, finishing runs whose starts were as long and are looked up; then all are exported, two
+ * hundred such are imported, and again; later all are forgotten.
+ */
+async function longest(engine: Engine, measure: Measure): Promise<Longest> {
   const world = new World(engine);
   const [text, path] = ["\u{1FAC0}", "mutations/recordHeartbeats"];
   const batch = (phase: string) => {
@@ -84,10 +90,18 @@ async function longest(engine: Engine, measure: Measure): Promise<{ batch: Cost;
   await measure(path, batch("start"));
   const finishes = await measure(path, batch("finish"));
   const list = "queries/getAgentRuns";
-  return {
-    batch: finishes,
-    runs: await measure(list, argsOf(list, { agent: "hint", limit: 100 }, "reader")),
-  };
+  const runs = await measure(list, argsOf(list, { agent: "hint", limit: 100 }, "reader"));
+  const [out, into] = ["queries/exportRecords", "mutations/importRecords"];
+  const kind = "heartbeats";
+  const moves = [await measure(out, argsOf(out, { kind, limit: 1_000 }, "admin"))];
+  const all = await world.ask<{ records: Args[] }>(out, { kind, limit: 100 });
+  const records = Array.from({ length: 200 }, () => {
+    return { ...all.records.at(-1), heartbeatId: world.newHeartbeatId(), rawStatus: text.repeat(64) };
+  });
+  for (let time = 0; time < 2; time++)
+    moves.push(await measure(into, argsOf(into, { kind, records }, "admin")));
+  world.away(FORGOTTEN);
+  return { batch: finishes, runs, moves, pruned: await measure("heartbeat/maintenance:prune", {}) };
 }
 
 function expectBounded({ worst, plain, again, tomorrow, batch }: Costs): void {
@@ -140,13 +154,18 @@ describe("a heartbeat reads at most 12 documents besides open tasks and writes a
           (await engine.admin("measure", { path, args })) as Cost;
         const all = await costs(engine, measure);
         expectBounded(all);
-        const { batch, runs } = await longest(engine, measure);
+        const { batch, runs, pruned, moves } = await longest(engine, measure);
         expect(batch.documentsWritten.used).toBe(300);
         // Convex's limit is 16 MiB of either, and not everything was read that could be
-        for (const { used } of [batch.bytesRead, batch.bytesWritten, runs.bytesRead]) {
+        for (const { used } of [batch.bytesRead, batch.bytesWritten, runs.bytesRead, pruned.bytesRead]) {
           expect(used).toBeLessThan(14e6);
         }
         expect(runs.documentsRead.used).toBeGreaterThan(100);
+        for (const { bytesRead, bytesWritten } of moves) {
+          expect(Math.max(bytesRead.used, bytesWritten.used)).toBeLessThan(14e6);
+        }
+        // the token's day, too
+        expect(moves.map(({ documentsWritten }) => documentsWritten.used)).toEqual([0, 201, 0]);
       } finally {
         await engine.stop();
       }

@@ -43,9 +43,12 @@ export function kindOf(path: string): "query" | "mutation" {
 
 const modules = import.meta.glob("../../convex/**/*.*s");
 
+/** Functions that are not those of `convex/`, for convex-test. */
+export type App = { schema: typeof schema; modules: Record<string, () => Promise<unknown>> };
+
 /** A fresh deployment on convex-test. The caller has made vitest's clock a fake one. */
-export function memoryEngine(): Engine & { t: TestConvex<typeof schema> } {
-  const t = convexTest({ schema, modules });
+export function memoryEngine(app: App = { schema, modules }): Engine & { t: TestConvex<typeof schema> } {
+  const t = convexTest(app);
   const call = async (path: string, args: Args): Promise<unknown> => {
     try {
       if (kindOf(path) === "query") {

@@ -1,6 +1,6 @@
 /** Where a story cannot go: rows that break, years that pass, a thousand tasks. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { readOpenTasks } from "../../convex/fleet";
+import { taskIndex } from "../../convex/fleet";
 import { memoryEngine, START_AT } from "./engines";
 import { cron, DAY, every, hashOf, HOUR, MINUTE, World } from "./world";
 
@@ -107,9 +107,12 @@ describe("the sweep", () => {
     expect(await world.send("hint")).toMatchObject({ outcome: "recorded", linked: false });
     await world.pass(3 * HOUR);
     expect(await world.row("hint")).toMatchObject({ health: "degraded", linked: false });
-    const again = { changes: [{ change: "unchanged", linked: true }] };
-    expect(await world.apply([{ agent: "hint", schedule: every(HOUR) }])).toMatchObject(again);
+    const again = { changes: [{ change: "changed", fields: ["link"], linked: true }] };
+    const schedule = [{ agent: "hint", schedule: every(HOUR) }];
+    expect(await world.apply(schedule, { dryRun: true })).toMatchObject(again);
+    expect(await world.apply(schedule)).toMatchObject(again);
     expect(await world.row("hint")).toMatchObject({ linked: true });
+    expect(await world.apply(schedule)).toMatchObject({ changes: [{ change: "unchanged" }] });
   });
 });
 
@@ -126,6 +129,44 @@ test("a row of functions that did not know failAfter fails after one error, whic
   expect(await world.apply([{ agent: "hint", schedule: every(HOUR) }])).toMatchObject(again);
   world.later(MINUTE);
   expect(await world.send("hint")).toMatchObject({ health: "ok", reason: "recovered" });
+});
+
+describe("rows of functions that looked for the agent's row by its name each time", () => {
+  async function older() {
+    const deployed = await deployment();
+    const { world, t } = deployed;
+    await world.register({ agent: "hint", schedule: every(HOUR) });
+    const rows = () =>
+      t.run(async (ctx) => ({
+        ours: (await ctx.db.query("agentLiveness").first())!,
+        theirs: (await ctx.db.query("agents").collect()).map(({ _id, heartbeat }) => ({ _id, heartbeat })),
+      }));
+    const { ours } = await rows();
+    await t.run((ctx) => ctx.db.patch("agentLiveness", ours._id, { agentRow: undefined }));
+    return { ...deployed, rows };
+  }
+
+  test("are linked by the next heartbeat", async () => {
+    const { world, rows } = await older();
+    expect(await world.send("hint", { summary: "fine" })).toMatchObject({ linked: true });
+    const { ours, theirs } = await rows();
+    expect(theirs).toMatchObject([{ _id: ours.agentRow, heartbeat: { summary: "fine" } }]);
+  });
+
+  test("are linked by the schedule applied again, which changes nothing else", async () => {
+    const { world, rows } = await older();
+    const again = { changes: [{ change: "unchanged", linked: true }] };
+    expect(await world.apply([{ agent: "hint", schedule: every(HOUR) }])).toMatchObject(again);
+    const { ours, theirs } = await rows();
+    expect(theirs.map(({ _id }) => _id)).toEqual([ours.agentRow]);
+  });
+
+  test("are linked by the reconcile that follows the push", async () => {
+    const { admin, rows } = await older();
+    await admin("heartbeat/maintenance:reconcile", {});
+    const { ours, theirs } = await rows();
+    expect(theirs.map(({ _id }) => _id)).toEqual([ours.agentRow]);
+  });
 });
 
 describe("pruning", () => {
@@ -187,7 +228,7 @@ test("a thousand tasks are counted, more are said to be more, and closed ones co
   await add(1, "zzz-last");
   expect(await counts()).toMatchObject({ openTasks: 1_000, capped: true, unknownStatuses: ["aaa-first"] });
   const { documentsRead } = await t.query(async (ctx) => {
-    await readOpenTasks(ctx, "hint", 2_000);
+    await taskIndex.open(ctx, { name: "hint" }, 2_000);
     return await ctx.meta.getTransactionMetrics();
   });
   expect(documentsRead.used).toBe(1_001);

@@ -50,7 +50,7 @@ function arrive(list: Heartbeat[]): Row {
       livenessAt: one.livenessAt,
       failing: one.status === "error",
     };
-    return { ...row, ...hear(row, heard, RECEIVED_AT, true).changes, ...shown(row, one) };
+    return { ...row, ...hear(row, heard, RECEIVED_AT, true).changes, ...shown(row, one, one.livenessAt) };
   }, freshRow());
 }
 

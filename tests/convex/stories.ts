@@ -6,6 +6,8 @@ import { stories as access } from "./stories/access";
 import { stories as batches } from "./stories/batches";
 import type { Story } from "./stories/book";
 import { stories as failures } from "./stories/failures";
+import { stories as leave } from "./stories/leave";
+import { stories as moves } from "./stories/moves";
 import { stories as reports } from "./stories/reports";
 import { stories as runs } from "./stories/runs";
 import { stories as schedules } from "./stories/schedules";
@@ -20,5 +22,7 @@ export const stories: Story[] = [
   ...silence,
   ...schedules,
   ...views,
+  ...moves,
   ...access,
+  ...leave,
 ];

@@ -189,7 +189,7 @@ export class World {
   }
 
   async dashboard(options: Options = {}): Promise<Dashboard> {
-    return await this.ask("queries/getAgentDashboard", {}, { as: "reader", ...options });
+    return await this.ask("queries/getAgentDashboard", { limit: 1_000 }, { as: "reader", ...options });
   }
 
   async row(agent: string): Promise<AgentRow> {

@@ -113,7 +113,7 @@ export function statusWord(word: string, field = "status"): { status: Status; ra
   const plain = rawStatus.toLowerCase().replace(/[- ]/g, "_");
   const known = STATUSES.find((one) => one === plain);
   // an own property: a word such as "constructor" must not find Object's
-  const found = known ?? (Object.hasOwn(STATUS_ALIASES, plain) ? STATUS_ALIASES[plain] : undefined);
+  const found = known ?? (Object.keys(STATUS_ALIASES).includes(plain) ? STATUS_ALIASES[plain] : undefined);
   if (found === undefined) {
     throw invalid(
       field,

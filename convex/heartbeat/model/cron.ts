@@ -181,7 +181,8 @@ function parseValue(text: string, fieldText: string, field: Field): number {
 }
 
 function range(field: Field): string {
-  const names = field.names.length > 0 ? ` or ${field.names[0]} to ${field.names.at(-1)}` : "";
+  const names =
+    field.names.length > 0 ? ` or ${field.names[0]} to ${field.names[field.names.length - 1]}` : "";
   return `${field.low} to ${field.high}${names}`;
 }
 
@@ -249,11 +250,16 @@ function nearestTime(cron: Cron, minute: number, direction: Direction): number |
     if (within !== undefined) return hour * 60 + within;
   }
   const other = nearest(cron.hours, hour + direction, direction);
-  return other === undefined ? undefined : other * 60 + cron.minutes.at(direction > 0 ? 0 : -1)!;
+  return other === undefined
+    ? undefined
+    : other * 60 + cron.minutes[direction > 0 ? 0 : cron.minutes.length - 1]!;
 }
 
 function nearest(ascending: readonly number[], value: number, direction: Direction): number | undefined {
-  return direction > 0 ? ascending.find((one) => one >= value) : ascending.findLast((one) => one <= value);
+  if (direction > 0) return ascending.find((one) => one >= value);
+  let place = ascending.length - 1;
+  while (place >= 0 && ascending[place]! > value) place -= 1;
+  return ascending[place];
 }
 
 // --- zones ---
@@ -327,7 +333,7 @@ function survey(zone: Zone, start: number, end: number): Span[] {
       }
       const skipped = offsetAt(zone, next) - offset;
       const setAnew = skipped >= MAX_DAYLIGHT_CHANGE_MS || skipped < -MAX_DAYLIGHT_CHANGE_MS;
-      spans.at(-1)!.to = next;
+      spans[spans.length - 1]!.to = next;
       spans.push({
         from: next,
         to: end,

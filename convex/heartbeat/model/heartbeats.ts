@@ -60,12 +60,9 @@ export async function judge(ctx: QueryCtx, args: HeartbeatArgs, now: number, cou
   const taken = takeOne(row.allowance, now);
   if (!("left" in taken)) throw slowDown(agent, taken.retryAfterMs);
 
-  const heartbeat: Stored = {
-    ...checked,
-    receivedAt: now,
-    livenessAt: livenessAtOf(checked, now),
-    ...(await countsOf(checked, count)),
-  };
+  const livenessAt = livenessAtOf(checked, now);
+  const { counts, countedAt } = await countsOf(checked, livenessAt, () => count(row));
+  const heartbeat: Stored = { ...checked, receivedAt: now, livenessAt, ...counts };
   const heard = await heardOf(ctx, row, heartbeat);
   heartbeat.runAt = runAtOf(row, heard);
   let move = hear(row, heard, now, false);
@@ -75,7 +72,7 @@ export async function judge(ctx: QueryCtx, args: HeartbeatArgs, now: number, cou
     if (isHeld(monitor, now)) move = hear(row, heard, now, true);
     else note = gapNote(monitor, move.flip.becameAt);
   }
-  const changes = { ...move.changes, ...shown(row, heartbeat), allowance: taken.left };
+  const changes = { ...move.changes, ...shown(row, heartbeat, countedAt), allowance: taken.left };
   return { outcome: "recorded", heartbeat, row, changes, flip: move.flip && { ...move.flip, gapNote: note } };
 }
 
@@ -100,18 +97,18 @@ function livenessAtOf(
   return Math.max(0, receivedAt - ageMs);
 }
 
-async function countsOf(checked: Checked, count: Count): Promise<Pick<Stored, Counted>> {
-  const { openTasks, staleTasks } = checked;
+async function countsOf(
+  { openTasks, staleTasks }: Checked,
+  livenessAt: number,
+  count: () => ReturnType<Count>,
+): Promise<{ counts: Pick<Stored, Counted>; countedAt: number | undefined }> {
   if (openTasks !== undefined && staleTasks !== undefined) {
-    return { openTasks, staleTasks, countsCapped: false, countedBy: "sender" };
+    const counts = { openTasks, staleTasks, countsCapped: false, countedBy: "sender" as const };
+    return { counts, countedAt: livenessAt };
   }
-  const counts = await count(checked.agent);
-  return {
-    openTasks: counts.openTasks,
-    staleTasks: counts.staleTasks,
-    countsCapped: counts.capped,
-    countedBy: "server",
-  };
+  const { capped: countsCapped, countedAt, ...counted } = await count();
+  const counts = { openTasks: counted.openTasks, staleTasks: counted.staleTasks, countsCapped };
+  return { counts: { ...counts, countedBy: "server" }, countedAt };
 }
 
 async function heardOf(ctx: QueryCtx, row: Row, heartbeat: Stored): Promise<Heard> {
@@ -164,7 +161,8 @@ function answer(
   };
 }
 
-function checkHeartbeat(args: HeartbeatArgs): Checked {
+/** What a sender says of a heartbeat, in its stored form. */
+export function checkHeartbeat(args: HeartbeatArgs): Checked {
   const { TEXT_LIMITS: limits } = check;
   const checked: Checked = {
     heartbeatId: check.heartbeatId(args.heartbeatId),

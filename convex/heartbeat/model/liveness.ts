@@ -18,6 +18,8 @@
  * | any              | pause, retire  | the same, frozen | no deadlines; reports are recorded and move nothing                           |
  * | any              | resume         | new, ok, failing | by the errors in a row, which a pause does not break: "resumed"; silence is   |
  * |                  |                |                  | counted from now                                                              |
+ * | any              | import         | any              | as it was where newer heartbeats were heard; another failAfter judges the     |
+ * |                  |                |                  | same errors: "imported". No flip is stored, for flips are imported themselves |
  *
  * A report is a heartbeat that is not a start: a plain one or a finish. It is failing from `failAfter` errors in a row on; with fewer it is ok.
  * `late` is not stored: whoever has a clock sees it from firstMissAt. Only heartbeats newer than what is known end or cause degraded; but
@@ -328,4 +330,25 @@ export function setControl(liveness: Liveness, control: Control, now: number): M
   changes.openRuns = liveness.openRuns.filter((run) => run.deadlineAt > now);
   if (to === health) changes.reason = reason;
   return settle(liveness, changes, { to, reason, becameAt: now, now });
+}
+
+/** What was heard of an agent, and what was concluded of it, apart from what is wanted of it. */
+type Heeded = Omit<Liveness, keyof Rules | "control" | "controlSince" | "resetAt">;
+
+/**
+ * What another deployment knew by newer heartbeats takes the place of what is known here, health too: who was degraded there is, until it reports,
+ * whatever the rules of here, as after a change of schedule; how many errors make an agent failing, they say. Deadlines follow from them, and one that
+ * has passed is the sweep's to notice. What is answered here stays so.
+ */
+export function takenOver(liveness: Liveness, there: Heeded, now: number): Partial<Liveness> & Deadlines {
+  const { health, healthSince, noticedAt, reason, ...heard } = there;
+  const answeredFromAt = Math.max(liveness.answeredFromAt ?? 0, there.answeredFromAt ?? 0) || undefined;
+  const facts = { ...heard, answeredFromAt };
+  if (liveness.control !== "active") return settle(liveness, facts).changes;
+  const reported = reportedHealth({ ...liveness, ...facts });
+  const concluded =
+    isReported(health) && health !== reported
+      ? { health: reported, healthSince, noticedAt: now, reason: "imported" }
+      : { health, healthSince, noticedAt, reason };
+  return settle(liveness, { ...facts, ...concluded }).changes;
 }

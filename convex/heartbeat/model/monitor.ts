@@ -21,7 +21,13 @@ const AWAY_AFTER_MS = 5 * MINUTE_MS;
 const HOLD_MS = 10 * MINUTE_MS;
 
 /** What the sweep knows of itself. */
-type Monitor = { sweepRanAt: number; awayFrom?: number; awayUntil?: number; holdUntil?: number };
+type Monitor = {
+  sweepRanAt: number;
+  awayFrom?: number;
+  awayUntil?: number;
+  holdUntil?: number;
+  stoppedAt?: number;
+};
 
 /** The monitor's one row; null until the sweep has run for the first time. */
 async function readMonitor(ctx: QueryCtx) {
@@ -51,12 +57,52 @@ export async function monitorStatus(ctx: QueryCtx): Promise<MonitorStatus> {
     sweepEveryMs: SWEEP_EVERY_MS,
     sweepRanAt: monitor?.sweepRanAt,
     holdUntil: monitor?.holdUntil,
+    stoppedAt: monitor?.stoppedAt,
   };
 }
 
-/** The sweep runs at `now`: write it down, and a hold if its predecessor is too long ago. */
-export async function sweepRuns(ctx: MutationCtx, now: number): Promise<Monitor> {
+/**
+ * Whether what starts by itself is to write nothing: the monitor was stopped; or it knows nothing, and nobody has a token to tell or ask it
+ * anything: before the first one was made, and after the last one is gone (leave.ts).
+ */
+export async function isAtRest(ctx: QueryCtx): Promise<boolean> {
+  return rests(ctx, await readMonitor(ctx));
+}
+
+async function rests(ctx: QueryCtx, monitor: Monitor | null): Promise<boolean> {
+  if (monitor !== null) return monitor.stoppedAt !== undefined;
+  return (await ctx.db.query("heartbeatTokens").first()) === null;
+}
+
+/** Nothing starts by itself from now on. @returns how many documents it wrote */
+export async function stopMonitor(ctx: MutationCtx, now: number): Promise<number> {
   const known = await readMonitor(ctx);
+  if (known?.stoppedAt !== undefined) return 0;
+  // where the sweep never ran its absence counts from here
+  if (known === null) await ctx.db.insert("heartbeatMonitor", { sweepRanAt: now, stoppedAt: now });
+  else await ctx.db.patch("heartbeatMonitor", known._id, { stoppedAt: now });
+  return 1;
+}
+
+/** When the monitor was stopped, undefined where it was not; `start` lets it go on, and its next sweep notes how long it was away. */
+export async function stopped(ctx: MutationCtx, start: boolean): Promise<number | undefined> {
+  const known = await readMonitor(ctx);
+  if (known?.stoppedAt === undefined) return undefined;
+  if (start) await ctx.db.patch("heartbeatMonitor", known._id, { stoppedAt: undefined });
+  return known.stoppedAt;
+}
+
+/** Forget everything about the monitor. @returns how many documents it deleted */
+export async function forgetMonitor(ctx: MutationCtx): Promise<number> {
+  const known = await readMonitor(ctx);
+  if (known !== null) await ctx.db.delete("heartbeatMonitor", known._id);
+  return known === null ? 0 : 1;
+}
+
+/** The sweep runs at `now`: write it down, and a hold if its predecessor is too long ago. Null where it is to leave everything as it is. */
+export async function sweepRuns(ctx: MutationCtx, now: number): Promise<Monitor | null> {
+  const known = await readMonitor(ctx);
+  if (await rests(ctx, known)) return null;
   if (known === null) {
     await ctx.db.insert("heartbeatMonitor", { sweepRanAt: now });
     return { sweepRanAt: now };

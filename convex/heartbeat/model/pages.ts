@@ -11,11 +11,13 @@ export function pageSize(
   request: { cursor?: string | null; limit?: number },
   limits: { default: number; max: number; bytes?: number },
 ): PaginationOptions {
-  return {
+  const options = {
     cursor: request.cursor ?? null,
     numItems: wholeNumber(request.limit ?? limits.default, "limit", 1, limits.max),
+    // which older versions of the package pass on, and have not in the type
     maximumBytesRead: limits.bytes ?? MAX_PAGE_BYTES,
   };
+  return options;
 }
 
 /** Read a page; a cursor that was never given out is `invalid`. */

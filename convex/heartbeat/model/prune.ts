@@ -4,7 +4,7 @@ import type { MutationCtx } from "../../_generated/server";
 
 const DAY_MS = 24 * 60 * 60_000;
 
-/** History is kept a quarter of a year after receipt: at one heartbeat in five minutes that is 26,000 rows an agent. */
+/** History is kept a quarter of a year after receipt, or import: at one heartbeat in five minutes that is 26,000 rows an agent. */
 const HEARTBEATS_KEPT_MS = 90 * DAY_MS;
 
 /** Flips are few, and a year of them is an agent's record. */
@@ -13,8 +13,8 @@ const FLIPS_KEPT_MS = 365 * DAY_MS;
 /** A revoked token is listed for a year: who had access, and until when. */
 const REVOKED_TOKENS_KEPT_MS = 365 * DAY_MS;
 
-/** Rows deleted in one transaction; a heartbeat may hold some tens of kilobytes, and 16 MiB may be read. */
-const BATCH = 200;
+/** Rows deleted in one transaction: a heartbeat holds up to 60 kB, deleting it reads it once more, and 16 MiB may be read. */
+const BATCH = 100;
 
 /** One batch of each table; when any was full, the next follows at once. */
 export async function pruneBatch(ctx: MutationCtx): Promise<null> {
@@ -26,7 +26,7 @@ export async function pruneBatch(ctx: MutationCtx): Promise<null> {
   for (const { _id } of heartbeats) await ctx.db.delete("agentHeartbeats", _id);
   const flips = await ctx.db
     .query("agentFlips")
-    .withIndex("by_creation_time", (q) => q.lt("_creationTime", now - FLIPS_KEPT_MS))
+    .withIndex("by_noticedAt", (q) => q.lt("noticedAt", now - FLIPS_KEPT_MS))
     .take(BATCH);
   for (const { _id } of flips) await ctx.db.delete("agentFlips", _id);
   const tokens = await ctx.db

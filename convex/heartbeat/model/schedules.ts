@@ -1,7 +1,7 @@
 /** Applying a schedule: all of it or nothing, the same again without a change. */
 import type { MutationCtx, QueryCtx } from "../../_generated/server";
-import { findAgent, linkAgent, wouldLink, writeCard } from "../../fleet";
-import { cardOf, findRow, type Row, type RowChanges, store } from "./agents";
+import { fleet } from "../fleet";
+import { cardOf, findRow, putCard, type Row, type RowChanges, store } from "./agents";
 import {
   agentName,
   duration,
@@ -18,6 +18,9 @@ import { CronError, isTimeZone, nextFire, parseCron } from "./cron";
 import { defaultGraceMs } from "./expected";
 import { failAfterOf, MAX_FAILURES } from "./failures";
 import { DEFAULT_MISSES, dueOf, rankOf, registered, rescheduled } from "./liveness";
+import { findLinks, linkedRow } from "./links";
+import { stopped } from "./monitor";
+import { ensureReconciled } from "./reconcile";
 import { invalid, Refusal } from "./refusal";
 import type {
   Applied,
@@ -42,6 +45,12 @@ type Registered = Pick<
 
 type Planned = { agent: string; wanted: Registered };
 
+/**
+ * What is wanted of an agent, its row as it is, and its row in the team's `agents` as it is found now. `relinked`: the link that its row had led
+ * nowhere.
+ */
+type Known = Planned & { row: Row | null; agentRow: Row["agentRow"]; linked: boolean; relinked: boolean };
+
 /** Register and change agents; see `scheduleArgs`. Refused as a whole, with every problem, when any agent's row cannot be used. */
 export async function applySchedule(ctx: MutationCtx, args: ScheduleArgs): Promise<Applied> {
   const now = Date.now();
@@ -54,22 +63,53 @@ export async function applySchedule(ctx: MutationCtx, args: ScheduleArgs): Promi
   }
   const { planned, problems } = checkAgents(args.agents, source, now);
   if (problems.length > 0) return { outcome: "refused", problems };
+  const write = !args.dryRun;
+  const stoppedAt = await stopped(ctx, write);
+  const { known, whole } = await knownAgents(ctx, planned, write);
   const changes: ScheduleChange[] = [];
-  for (const { agent, wanted } of planned)
-    changes.push(await applyOne(ctx, agent, wanted, now, !args.dryRun));
+  for (const one of known) changes.push(await applyOne(ctx, one, now, write));
+  if (write) await ensureReconciled(ctx, whole);
   const unlisted = args.listed ? await unlistedAgents(ctx, source, args.listed) : [];
-  return { outcome: args.dryRun ? "planned" : "applied", changes, unlisted };
+  return { outcome: args.dryRun ? "planned" : "applied", changes, unlisted, stoppedAt };
+}
+
+/** What there is of these agents; `whole` is false where the team's table could not be looked through to its end. */
+async function knownAgents(
+  ctx: MutationCtx,
+  planned: Planned[],
+  write: boolean,
+): Promise<{ known: Known[]; whole: boolean }> {
+  const known: Known[] = [];
+  for (const one of planned) {
+    const row = await findRow(ctx, one.agent);
+    const team = row === null ? null : await linkedRow(ctx, row);
+    known.push({
+      ...one,
+      row,
+      agentRow: team?._id ?? row?.agentRow,
+      linked: team !== null,
+      relinked: false,
+    });
+  }
+  const missing = known.filter(({ linked }) => !linked);
+  // what would be made has no id yet
+  const wouldBeMade = fleet.ownTables && !write;
+  const { links, whole } = wouldBeMade
+    ? { links: new Map<string, undefined>(missing.map(({ agent }) => [agent, undefined])), whole: true }
+    : await findLinks(ctx, new Set(missing.map(({ agent }) => agent)));
+  for (const one of missing) {
+    if (!links.has(one.agent)) continue;
+    Object.assign(one, { agentRow: links.get(one.agent), linked: true, relinked: one.row !== null });
+  }
+  return { known, whole };
 }
 
 async function applyOne(
   ctx: MutationCtx,
-  agent: string,
-  wanted: Registered,
+  { agent, wanted, row, agentRow, linked, relinked }: Known,
   now: number,
   write: boolean,
 ): Promise<ScheduleChange> {
-  const row = await findRow(ctx, agent);
-  const linked = write ? (await linkAgent(ctx, agent)) !== null : await wouldLink(ctx, agent);
   if (row === null) {
     const graceMs = wanted.graceMs ?? defaultGraceMs(wanted.schedule, now);
     const fresh = {
@@ -77,6 +117,7 @@ async function applyOne(
       ...wanted,
       graceComputed: wanted.graceMs === undefined,
       ...registered({ ...wanted, graceMs }, now),
+      agentRow,
       linked,
       hosts: [],
       runsSinceActed: 0,
@@ -85,13 +126,15 @@ async function applyOne(
     return { agent, change: "added", fields: [], linked, firstDueAt: dueOf(fresh) ?? now };
   }
   const fields = changedFields(row, wanted);
+  if (relinked) fields.push("link");
   const scheduleChanged = fields.includes("schedule");
   const { graceMs: stated, ...plain } = wanted;
   const keepsGrace = stated === undefined && row.graceComputed && !scheduleChanged;
   const graceMs = keepsGrace ? row.graceMs : (stated ?? defaultGraceMs(wanted.schedule, now));
   const move = rescheduled(row, { ...plain, graceMs }, scheduleChanged, now);
-  const changes: RowChanges = { ...plain, ...move.changes, graceComputed: stated === undefined };
-  if (write && (fields.length > 0 || linked !== row.linked)) await store(ctx, row, changes, move.flip);
+  const changes: RowChanges = { ...plain, ...move.changes, graceComputed: stated === undefined, agentRow };
+  const outdated = linked !== row.linked || agentRow !== row.agentRow;
+  if (write && (fields.length > 0 || outdated)) await store(ctx, row, changes, move.flip);
   return {
     agent,
     change: fields.length > 0 ? "changed" : "unchanged",
@@ -102,14 +145,15 @@ async function applyOne(
   };
 }
 
-async function insertRow(
+/** Store the row of an agent that is not watched yet, and show it on the team's row, if there is one. */
+export async function insertRow(
   ctx: MutationCtx,
   fresh: Omit<Row, "_id" | "_creationTime" | "rank">,
 ): Promise<void> {
   const row = { ...fresh, rank: rankOf(fresh) };
   await ctx.db.insert("agentLiveness", row);
-  const linkedTo = await findAgent(ctx, fresh.agent);
-  if (linkedTo !== null) await writeCard(ctx, linkedTo._id, cardOf(row));
+  const team = await linkedRow(ctx, row);
+  if (team !== null) await putCard(ctx, team, cardOf(row));
 }
 
 /** Which of what the schedule states differs from the row, by the names that the arguments have. */
@@ -151,7 +195,8 @@ async function unlistedAgents(ctx: QueryCtx, source: string, listed: string[]): 
 
 // --- checks: every problem of every agent, so that one look at the file mends it ---
 
-function checkAgents(agents: ScheduledAgent[], source: string, now: number) {
+/** What rows take over from the schedule, and every reason why they cannot. */
+export function checkAgents(agents: ScheduledAgent[], source: string, now: number) {
   const planned: Planned[] = [];
   const problems: ScheduleProblem[] = [];
   const seen = new Set<string>();

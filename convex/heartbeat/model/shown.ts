@@ -8,7 +8,7 @@ type Row = Doc<"agentLiveness">;
 type Heartbeat = Omit<Doc<"agentHeartbeats">, "_id" | "_creationTime">;
 
 /** Hosts shown for one expected instant; two are a mistake already. */
-const MAX_HOSTS = 5;
+export const MAX_HOSTS = 5;
 
 /** Shown where an agent says that it failed and not how. */
 const NO_MESSAGE = "(no message)";
@@ -16,10 +16,12 @@ const NO_MESSAGE = "(no message)";
 /**
  * What the row, as it stood before, shows of the heartbeat. The agent's words and counts come from the heartbeat with the latest liveness
  * instant (ties by heartbeat id); what each of several heartbeats adds to (last error, last acted, hosts) goes by its own instant.
+ * `countedAt`: what its counts are as of; undefined where nobody can tell.
  */
-export function shown(row: Row, heartbeat: Heartbeat): Partial<Row> {
+export function shown(row: Row, heartbeat: Heartbeat, countedAt: number | undefined): Partial<Row> {
+  const newest = isNewer(heartbeat, row.lastHeartbeatAt, row.lastHeartbeatId);
   return {
-    ...(isNewer(heartbeat, row.lastHeartbeatAt, row.lastHeartbeatId) ? words(row, heartbeat) : {}),
+    ...(newest ? { ...words(row, heartbeat), countedAt } : {}),
     ...lastError(row, heartbeat),
     ...acted(row, heartbeat),
     hosts: hosts(row, heartbeat),
@@ -32,7 +34,7 @@ function isStart(heartbeat: Heartbeat): boolean {
 
 function words(row: Row, heartbeat: Heartbeat): Partial<Row> {
   const { livenessAt, sentAt, receivedAt, deliveredAt, status, rawStatus, clientVersion } = heartbeat;
-  const { openTasks, staleTasks, countsCapped, countedBy } = heartbeat;
+  const { openTasks, staleTasks, countsCapped } = heartbeat;
   // a start has nothing to tell yet: what the last run said stays until this one has
   const kept = isStart(heartbeat) ? row : undefined;
   return {
@@ -48,7 +50,6 @@ function words(row: Row, heartbeat: Heartbeat): Partial<Row> {
     openTasks,
     staleTasks,
     countsCapped,
-    countedAt: countedBy === "server" ? receivedAt : livenessAt,
   };
 }
 

@@ -22,7 +22,7 @@ const MAX_ERROR_CHARS = 500;
 export async function sweepBatch(ctx: MutationCtx): Promise<null> {
   const now = Date.now();
   const monitor = await sweepRuns(ctx, now);
-  if (isHeld(monitor, now)) return null;
+  if (monitor === null || isHeld(monitor, now)) return null;
   const overdue = await ctx.db
     .query("agentLiveness")
     // the lower bound leaves out rows without a deadline: a missing field sorts below every number

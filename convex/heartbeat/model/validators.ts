@@ -160,23 +160,25 @@ export const taskArgs = v.object({ taskId: v.string() });
 
 // --- answers ---
 
-/** Counts of one agent as seen from `countedAt`. */
+/** Counts of one agent as of `countedAt`. `mirrored`: from the mirror, as of its last whole reconcile; absent before the first. */
 export const taskCounts = v.object({
   agent: v.string(),
   openTasks: v.number(),
   staleTasks: v.number(),
   capped: v.boolean(),
   unknownStatuses: v.array(v.string()),
-  countedAt: v.number(),
+  mirrored: v.optional(v.literal(true)),
+  countedAt: optionalNumber,
   staleAfterMs: v.number(),
 });
 
-/** The monitor's own heartbeat. `holdUntil`: nobody is flipped to degraded before. */
+/** The monitor's own heartbeat. `holdUntil`: nobody is flipped to degraded before. `stoppedAt`: there is no sweep since, until applySchedule. */
 export const monitorStatus = v.object({
   contractVersion: v.number(),
   sweepEveryMs: v.number(),
   sweepRanAt: optionalNumber,
   holdUntil: optionalNumber,
+  stoppedAt: optionalNumber,
 });
 export type MonitorStatus = Infer<typeof monitorStatus>;
 
@@ -290,7 +292,7 @@ export const taskList = v.object({
 });
 export type TaskList = Infer<typeof taskList>;
 
-/** What a schedule does to one agent; `fields` are the changed ones by the names of the arguments. */
+/** What a schedule does to one agent; `fields` are the changed ones by the names of the arguments, and `link` where its row was found anew. */
 const scheduleChange = v.object({
   agent: v.string(),
   change: v.union(v.literal("added"), v.literal("changed"), v.literal("unchanged")),
@@ -306,12 +308,13 @@ export type ScheduleChange = Infer<typeof scheduleChange>;
 const scheduleProblem = v.object({ agent: v.string(), field: v.string(), message: v.string() });
 export type ScheduleProblem = Infer<typeof scheduleProblem>;
 
-/** What applying a schedule did, or would do (`planned`); refused, nothing was written. */
+/** What applying a schedule did, or would do (`planned`); refused, nothing was written. `stoppedAt`: the monitor was stopped then, and goes on. */
 export const applied = v.union(
   v.object({
     outcome: v.union(v.literal("applied"), v.literal("planned")),
     changes: v.array(scheduleChange),
     unlisted: v.array(v.string()),
+    stoppedAt: optionalNumber,
   }),
   v.object({ outcome: v.literal("refused"), problems: v.array(scheduleProblem) }),
 );

@@ -11,8 +11,11 @@ import { paged, pageSize } from "./pages";
 import { lasted } from "./runs";
 import type { AgentDetail, AgentRow, Dashboard, Schedule, ShownFlip } from "./validators";
 
-/** Rows in one answer, by default and at most: a fleet of this size comes in one call. */
-const DASHBOARD_PAGE = { default: 1_000, max: 1_000 };
+/**
+ * Rows in one answer, by default and at most. Who asks once asks for the most: a fleet of a thousand comes in one call. Who subscribes asks for
+ * few: each heartbeat runs the page of its agent again, and all rows of that page are read for it.
+ */
+const DASHBOARD_PAGE = { default: 100, max: 1_000 };
 const HISTORY_PAGE = { default: 50, max: 200 };
 
 /** Enough to see the pattern of a schedule, and of an agent's troubles. */
@@ -44,7 +47,7 @@ export async function agentDetail(
   const row = await requireRow(ctx, request.agent);
   const flips = await ctx.db
     .query("agentFlips")
-    .withIndex("by_agent", (q) => q.eq("agent", row.agent))
+    .withIndex("by_agent_and_becameAt", (q) => q.eq("agent", row.agent))
     .order("desc")
     .take(FLIPS_SHOWN);
   return {
