@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from conftest import HEARTBEAT, Local
 from heartbeat_cli.private_files import open_private
-from heartbeat_cli.process import Files, Starting, has_open, lock, start
+from heartbeat_cli.process import Files, Starting, has_open, lock, start, uninterrupted
 
 
 def test_the_backend_inherits_nothing_that_would_keep_others_waiting(local: Local, tmp_path: Path) -> None:
@@ -61,3 +64,12 @@ def test_a_process_that_does_not_end_when_asked_is_killed(tmp_path: Path) -> Non
     starting.wait_until_ready(10)
     starting.end(0.2)
     assert starting.exit_code() == -9
+
+
+def test_ctrl_c_comes_after_what_belongs_together() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("both")
+    assert done == ["both"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

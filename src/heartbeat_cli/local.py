@@ -28,6 +28,7 @@ from heartbeat_cli.errors import HeartbeatError, SettingsProblem, Unreachable
 from heartbeat_cli.instance import Instance, Record
 from heartbeat_cli.ports import instance_name, is_free, taker
 from heartbeat_cli.private_files import PRIVATE
+from heartbeat_cli.process import Starting, uninterrupted
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7210  # not 3210: Convex's own local deployments begin there. HTTP actions: the port after it
@@ -287,15 +288,18 @@ class Plan:
 
 def _start(instance: Instance, plan: Plan, inherited: Mapping[str, str], now_ms: int) -> Record:
     log_before = instance.log.size()
-    starting = instance.start(plan.command(instance), {**_process_settings(instance), **inherited})
+    starting: Starting | None = None
     try:
+        with uninterrupted():
+            starting = instance.start(plan.command(instance), {**_process_settings(instance), **inherited})
         told = starting.wait_until_ready(READY_WITHIN_S)
         if told is None:
             raise _did_not_start(starting.exit_code(), instance.log.lines(LOG_LINES_SHOWN, since=log_before))
         record = plan.record(told, now_ms)
         instance.write_record(record)
     except BaseException:  # also Ctrl-C: what nobody knows of must not stay behind
-        starting.end(STOPS_WITHIN_S)
+        if starting is not None:
+            starting.end(STOPS_WITHIN_S)
         raise
     return record
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,22 @@ def start(command: list[str], environ: dict[str, str], files: Files, lock_handle
         os.close(stdout)
         os.close(stderr)
     return Starting(process, files.ready)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C until this block is left: between two steps of which one without the other does harm."""
+    if threading.current_thread() is not threading.main_thread():  # it comes to none but that one
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def wait(condition: Callable[[], bool], seconds: float) -> bool:

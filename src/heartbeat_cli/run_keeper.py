@@ -23,8 +23,15 @@ def fork_helper(work: Callable[[], None], keep: tuple[int, ...] = ()) -> int:
     It holds nothing of ours but the descriptors in `keep`, so that pipes end when their users do, and signals
     meant for the command do not end it.
     """
-    pid = os.fork()
+    # a terminal's Ctrl-Z reaches it, too: before it lets go of the pipe that we share, we would hear it twice
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     try:
         signal.set_wakeup_fd(-1)
