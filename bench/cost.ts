@@ -28,9 +28,10 @@ const OLD = { calls: 3, each: 100 };
 export async function measure(convex = CONVEX): Promise<Costs> {
   const deployment = await Counted.start(convex, AGENTS);
   try {
+    const counts = await deployment.cost("queries/getAgentTaskCounts", deployment.counts(0));
     const heartbeat = await deployment.cost("mutations/recordHeartbeat", deployment.heartbeat(0));
     const sweep = await deployment.cost("heartbeat/maintenance:sweep", {});
-    return { heartbeat, sweep, ...(await viewing(deployment)), ...(await daily(deployment)) };
+    return { counts, heartbeat, sweep, ...(await viewing(deployment)), ...(await daily(deployment)) };
   } finally {
     await deployment.stop();
   }

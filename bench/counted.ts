@@ -83,6 +83,11 @@ export class Counted {
     writeFileSync(join(this.#folder, "clock"), String(this.#now));
   }
 
+  /** The arguments with which `heartbeat send` first asks for the counts. */
+  counts(nth: number): { token: string; request: Json } {
+    return { token: TOKENS.send, request: { agent: agentName(nth), at: this.#now } };
+  }
+
   /** The arguments of what `heartbeat send` would deliver now. */
   heartbeat(nth: number): { token: string; heartbeat: Json } {
     const heartbeat = {
@@ -91,6 +96,8 @@ export class Counted {
       sentAt: this.#now - 3,
       deliveredAt: this.#now,
       status: "ok",
+      openTasks: OPEN_TASKS,
+      staleTasks: 0,
       summary: SUMMARY,
       result: "acted",
       host: `host-${nth % 40}`,
@@ -100,6 +107,7 @@ export class Counted {
   }
 
   async send(nth: number): Promise<void> {
+    await this.backend.call("query", "queries/getAgentTaskCounts", this.counts(nth));
     await this.backend.call("mutation", "mutations/recordHeartbeat", this.heartbeat(nth));
   }
 

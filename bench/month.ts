@@ -10,8 +10,8 @@
  * - Database storage: a document once, and once more for each index of its table (crates/database/src/snapshot_manager.rs,
  *   get_document_and_index_storage); Convex's own indexes are taken to be free.
  *
- * Assumed: a month of 30 days. Each agent sends one heartbeat whenever it is expected (`heartbeat run` sends two), without output, and has five
- * open tasks, which the deployment counts by an index. Nobody's health changes, and the app does nothing else. A viewer looks all month long, at all
+ * Assumed: a month of 30 days. Each agent does one `heartbeat send` whenever it is expected, two calls (`heartbeat run` sends two heartbeats, for
+ * which the deployment counts), and has five open tasks, which are counted by an index. Nobody's health changes, and the app does nothing else. A viewer looks all month long, at all
  * pages of the dashboard and at the monitor's status, with a token of their own; each heartbeat runs the page of its agent again, and each
  * sweep the status. That is the most: for what comes while a query runs, Convex runs it once more.
  */
@@ -36,6 +36,8 @@ export type Cost = { documentsRead: number; documentsWritten: number; bytes: num
 type Batch = Cost & { of: number };
 
 export type Costs = {
+  /** getAgentTaskCounts, which `heartbeat send` asks first */
+  counts: Cost;
   heartbeat: Cost;
   /** nobody is overdue */
   sweep: Cost;
@@ -91,9 +93,9 @@ export function usage(costs: Costs, fleet: Fleet, minutes: number): Omit<Usage, 
   const sweeps = minutes;
   const page = costs.page.bytes + Math.min(agents, PAGE_ROWS) * costs.row.bytes;
   return {
-    calls: (heartbeats + sweeps) * (1 + viewers),
+    calls: heartbeats + (heartbeats + sweeps) * (1 + viewers),
     bytes:
-      heartbeats * (costs.heartbeat.bytes + viewers * page) +
+      heartbeats * (costs.counts.bytes + costs.heartbeat.bytes + viewers * page) +
       sweeps * (costs.sweep.bytes + viewers * costs.monitor.bytes),
   };
 }

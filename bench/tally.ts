@@ -21,8 +21,9 @@ type Host = {
   asyncSyscall: (operation: string, args: string) => Promise<string>;
 };
 
-/** Beside its fields a key has the creation time, 9 bytes, and the id, as text and once more in binary. */
-const KEY_REST_BYTES = 9 + 34 + 20;
+/** Beside its fields a key has the creation time, 9 bytes, and the id as text; where it is written, the id once more in binary. */
+const KEY_REST_BYTES = 9 + 34;
+const WRITTEN_ID_BYTES = 20;
 
 const tally: Tally = {
   runs: 0,
@@ -76,7 +77,7 @@ function written(table: string, before: JSONValue, after: JSONValue): void {
   const size = getDocumentSize(document);
   tally.bytesWritten += size;
   tally.storedBytes += copies * size;
-  for (const index of ofTable) tally.keyBytes += keySize(index, document);
+  for (const index of ofTable) tally.keyBytes += keySize(index, document) + WRITTEN_ID_BYTES;
 }
 
 const globals = globalThis as unknown as { Convex: Host };

@@ -126,7 +126,7 @@ test("an hour with a viewer takes the calls, documents and bytes that are comput
   ) as Tally;
   const taken = costOf(spent);
   const computed = usage(costs, fleet, 60);
-  const { heartbeat, sweep, monitor, page, row } = costs;
+  const { counts, heartbeat, sweep, monitor, page, row } = costs;
   // when the last row of a page changes, the local backend also runs the page behind it, here the other one or an empty third: its index
   // keys do not end in the id, as Convex's do
   const behind = turn / PAGE_ROWS;
@@ -135,7 +135,9 @@ test("an hour with a viewer takes the calls, documents and bytes that are comput
   const full = page.documentsRead + PAGE_ROWS * row.documentsRead;
   const status = 60 * (sweep.documentsRead + monitor.documentsRead);
   const extra = (behind / 2) * (full + page.documentsRead);
-  expect(taken.documentsRead).toBe(turn * (heartbeat.documentsRead + full) + status + extra);
+  expect(taken.documentsRead).toBe(
+    turn * (counts.documentsRead + heartbeat.documentsRead + full) + status + extra,
+  );
   expect(taken.documentsWritten).toBe(turn * heartbeat.documentsWritten + 60 * sweep.documentsWritten);
   // names and schedules differ in length
   const extraBytes = (behind / 2) * (2 * page.bytes + PAGE_ROWS * row.bytes);
