@@ -98,4 +98,5 @@ readme: setup ## run the session of README.md again and write what it prints
 
 wheel: setup ## the package with the bundled functions and local backend inside, in dist/
 	@node backend/pack.ts convex src/heartbeat_cli/_bundle
+	@mkdir src/heartbeat_cli/_bundle/app && cp -r package.json convex/heartbeat convex/mutations convex/queries src/heartbeat_cli/_bundle/app
 	@.venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w dist .

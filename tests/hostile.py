@@ -13,6 +13,7 @@ from heartbeat_cli import shapes
 from heartbeat_cli.output import MARKS_LIMIT
 
 CONTRACT = Path(__file__).parent / "contract"
+EXPORT = Path(__file__).parent / "data" / "export.jsonl"
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 HOSTILE = (
     "\x1b[2J\x1b[31m\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\\x1b]52;c;ZXZpbA==\x07"
@@ -54,7 +55,11 @@ COMMANDS = {
     "spool deliver": (),
     "spool retry": ("getMonitorStatus", "getToken", "recordHeartbeats"),
     "spool list": (),
+    "export export.jsonl --force": ("exportRecords",),
+    f"import {EXPORT}": ("importRecords",),
     "doctor": ("getMonitorStatus", "getToken", "getAgentDashboard"),
+    # the last: it takes the token out of the file
+    "uninstall --yes --empty": ("getToken", "listTokens", "leave"),
 }
 KEPT_WORDS = {"outcome", "change", "agent", "fingerprint"}  # without which there is nothing to show
 

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heartbeat_cli.client import (
-    normalise_url,
-)
+from heartbeat_cli.address import cloud_name, normalise_site_url, normalise_url, site_of
 from heartbeat_cli.errors import SettingsProblem
 
 # --- addresses
@@ -91,3 +89,31 @@ def test_any_text_at_all_is_an_address_in_its_one_form_or_a_settings_problem(tex
     else:
         assert normalise_url(url) == url
         assert "@" not in url
+
+
+def test_the_address_of_the_http_actions_has_one_form_too() -> None:
+    assert (
+        normalise_site_url(" HTTPS://Happy-Animal-123.Convex.Site/ ")
+        == "https://happy-animal-123.convex.site"
+    )
+    assert normalise_site_url("http://127.0.0.1:3211") == "http://127.0.0.1:3211"
+    for text, says in (
+        ("https://happy-animal-123.convex.cloud", "use https://happy-animal-123.convex.site"),
+        ("https://site.example/ping", "use https://site.example"),
+        ("", "https://happy-animal-123.convex.site"),
+    ):
+        with pytest.raises(SettingsProblem) as caught:
+            normalise_site_url(text)
+        assert says in str(caught.value.hint)
+
+
+def test_of_a_deployment_in_the_cloud_the_address_tells_its_name_and_its_other_address() -> None:
+    url = "https://happy-animal-123.convex.cloud"
+    assert (cloud_name(url), site_of(url)) == ("happy-animal-123", "https://happy-animal-123.convex.site")
+    europe = "https://happy-animal-123.eu-west-1.convex.cloud"
+    assert (cloud_name(europe), site_of(europe)) == (
+        "happy-animal-123",
+        "https://happy-animal-123.eu-west-1.convex.site",
+    )
+    for other in ("https://convex.cloud.example", "http://127.0.0.1:7210"):
+        assert (cloud_name(other), site_of(other)) == (None, None)

@@ -64,6 +64,17 @@ def test_one_agent_is_late_since_it_was_due_and_not_since_it_was_well() -> None:
     assert facts["health"] == "late for 60 min, since 2026-11-23 07:00 UTC"
 
 
+def test_an_agent_without_a_row_and_counts_of_before_are_told() -> None:
+    facts = {}
+    for age in (0, 3 * HOUR_MS):
+        seen = row(openTasks=3, staleTasks=1, lastHeartbeatAt=NOW, countedAt=NOW - age, linked=False)
+        found = {"row": seen, "nextExpectedAt": []}
+        facts[age] = {str(name): str(value) for name, value in agents.facts(found, NOW, UTC).rows}
+    assert facts[0]["tasks"] == "3/1 open/stale"
+    assert facts[3 * HOUR_MS]["tasks"] == "3/1 open/stale, as of 3 h ago"
+    assert facts[0]["not linked"].endswith("(agentName in convex/fleet.ts), then heartbeat apply")
+
+
 def test_history_as_the_functions_answered_it_is_shown() -> None:
     for example in json.loads((CONTRACT / "getAgentHistory.json").read_text(encoding="utf-8")):
         if "returns" in example:

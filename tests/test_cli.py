@@ -119,7 +119,8 @@ OPTIONS = {  # of each command, besides --json
     "token create, token list, token rotate, token revoke": COMMON,
     "token save, cron print, cron install": ("--url", "--home"),
     "local guide, cron remove": ("--home",),
-    "local up, local down, local status, local logs, functions foreign": (),
+    "local up, local down, local status, local logs, functions foreign, functions add": (),
+    "functions status, functions update, functions remove": (),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from collections.abc import Mapping
@@ -229,8 +230,46 @@ def test_relative_xdg_folders_are_ignored_as_their_specification_says(user: Path
 
 def test_every_known_key_is_one_that_is_read(user: Path) -> None:
     values: dict[str, Any] = {"url": A, "deadline": 5, "transport": "http", "log": "x.log", "host": "box1"}
+    values["site_url"] = "https://site.example"
     assert set(values) == set(CONFIG_KEYS)
     config_file(user, "\n".join(f"{key} = {value!r}" for key, value in values.items()))
     assert {settings(user).sources[key] for key in values} == {
         str(user / ".config" / "convex-heartbeat" / "config.toml")
     }
+
+
+SITE = "https://site.example"
+
+
+def site(user: Path, env: Mapping[str, str] | None = None, **flags: str) -> tuple[str | None, str]:
+    found = settings(user, env, **flags)
+    return found.site_url, found.sources["site_url"]
+
+
+def test_the_address_of_the_http_actions_is_the_first_that_is_named_else_derived(user: Path) -> None:
+    assert site(user) == (None, "not set")
+    assert site(user, {"CONVEX_URL": A}) == ("https://a.convex.site", "derived from url (CONVEX_URL)")
+    assert site(user, url="https://convex.example") == (None, "not set")
+    file = config_file(user, f'url = "{B}/"\nsite_url = "{SITE}/"\n')
+    assert site(user) == (SITE, str(file))
+    # what the file says of its own deployment is about no other
+    assert site(user, url=A) == ("https://a.convex.site", "derived from url (--url)")
+    env = {"HEARTBEAT_SITE_URL": "https://site.of.variable"}
+    assert site(user, env) == ("https://site.of.variable", "HEARTBEAT_SITE_URL")
+    assert site(user, env, site_url="https://site.of.flag") == ("https://site.of.flag", "--site-url")
+
+
+def test_that_of_the_local_backend_is_what_it_said(user: Path) -> None:
+    record = user / ".local" / "share" / "convex-heartbeat" / "local" / "backend.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"url": "http://127.0.0.1:7210", "siteUrl": "http://127.0.0.1:7211"}))
+    assert site(user) == ("http://127.0.0.1:7211", "local backend")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "https://a.convex.cloud", "https://u:p@site.example", "http://h/x"]
+)
+def test_one_that_cannot_be_is_a_warning_and_stops_nothing(user: Path, wrong: str) -> None:
+    found = settings(user, {"HEARTBEAT_SITE_URL": wrong, "CONVEX_URL": A})
+    assert (found.url, found.site_url, found.sources["site_url"]) == (A, None, "not usable")
+    assert any("(HEARTBEAT_SITE_URL); " in warning for warning in found.warnings)

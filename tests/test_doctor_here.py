@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -17,6 +18,7 @@ from conftest import (
 from disks import MOUNTABLE, Disk
 from doctors import Diagnosis, Env, examine, kept, typed
 from heartbeat_cli import tokens
+from heartbeat_cli.spool import Spool
 from peers import Peer, relays, slam
 from test_engine import without_node  # noqa: F401 - a fixture
 
@@ -123,6 +125,20 @@ def test_what_waits_and_nobody_here_may_deliver(away: Inside) -> None:
     message, fix = found.trouble("spooled tokens")
     assert message == f"1 heartbeat waiting for {url}, for which no token is kept here"
     assert fix == f"heartbeat token save --url {url} < FILE"
+
+
+def test_what_waits_for_the_local_backend_of_a_host_that_reports_elsewhere_and_of_one_that_does_not(
+    away: Inside,
+) -> None:
+    url, data_dir = away.cli.env["HEARTBEAT_URL"], away.cli.data_dir
+    assert away("send", "hint").code == 0
+    Spool(data_dir).readdress(url, "local", tokens.fingerprint("a-token"))
+    message, fix = examine(away).trouble("spooled tokens")
+    assert message == f"1 heartbeat waiting for the local backend, and this host reports to {url}"
+    assert fix == f"heartbeat connect {url}"
+    (data_dir / "local").mkdir()
+    (data_dir / "local" / "backend.json").write_text(json.dumps({"url": url}))
+    assert examine(away).states("spooled tokens") == set(), "it is the one that this host reports to"
 
 
 def test_what_waits_for_another_token(host: Inside) -> None:

@@ -24,12 +24,15 @@ from conftest import (
     Inside,
     Live,
     Local,
+    alive,
+    wait_for,
 )
 from deployment import Deployment, Faults
 from doctors import ONLY_LOCAL, another_token, examine, kept, typed
 from heartbeat_cli import tokens
 from heartbeat_cli.times import MINUTE_MS, SECOND_MS
 from peers import Peer, answers, free_port
+from test_dashboard import row
 
 PREVIOUS = REPOSITORY / "tests" / "previous" / "1.zip"
 
@@ -55,6 +58,7 @@ def test_a_stopped_local_backend_is_started_by_what_it_says(local: Local, inside
     assert "took the connection but did not answer within 2 s" in message
     assert {"functions", "token", "sweep", "agents"} <= hung.unchecked
     os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid))
     dead = examine(inside)
     message, fix = dead.trouble("local backend")
     assert message.endswith("is not running") and "address" in dead.unchecked
@@ -107,6 +111,9 @@ def test_http_actions_that_do_not_answer(running: Local, owner: Inside) -> None:
     with recorded(running, siteUrl=site):
         message, _ = examine(owner).trouble("http actions", "warning")
     assert site in message and "Connection refused" in message
+    functions = str(running.status().url)
+    message, fix = examine(owner, env={"HEARTBEAT_SITE_URL": functions}).trouble("http actions", "warning")
+    assert message.endswith("not of its HTTP actions (HEARTBEAT_SITE_URL)") and "another port" in str(fix)
 
 
 @contextlib.contextmanager
@@ -179,6 +186,23 @@ def test_functions_that_are_newer_or_much_older(host: Inside, version: int, stat
         message, fix = examine(host, env=env).trouble("functions", state)
     assert f"contract version {version}, this program 2" in message
     assert fix.startswith("update this program" if version > 2 else "make deploy")
+
+
+def test_agents_that_no_row_of_the_team_shows(host: Inside) -> None:
+    rows = [row(agent=f"agent{number}", linked=number == 0) for number in range(8)]
+    status = {"contractVersion": 2, "sweepEveryMs": 60_000, "sweepRanAt": time.time_ns() // 1_000_000}
+    functions = {
+        "queries/getMonitorStatus": lambda _: status,
+        "queries/getToken": lambda _: {"scope": "read"},
+        "queries/getAgentDashboard": lambda _: {"agents": rows, "isDone": True, "continueCursor": ""},
+    }
+    with Deployment(functions) as peer:
+        env = {"HEARTBEAT_URL": peer.url, "HEARTBEAT_TOKEN": "a-token"}
+        message, fix = examine(host, env=env).trouble("linked", "warning")
+        rows[:] = rows[:1]
+        assert examine(host, env=env).states("linked") == {"ok"}
+    assert message.startswith("not linked: agent1, agent2, agent3, agent4, agent5 and 2 more: no row of the")
+    assert "agentName in convex/fleet.ts" in fix
 
 
 # --- the token

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import Cli, Inside, Live
+from deployment import Deployment
 from heartbeat_cli import fleet, tokens
 from heartbeat_cli.fleet import Fleet
 from heartbeat_cli.times import HOUR_MS
@@ -89,6 +90,13 @@ def test_when_the_backend_is_away_the_last_known_table_is_shown_with_its_age(liv
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+def test_tasks_that_are_an_apps_own_are_added_and_finished_there(live: Live) -> None:
+    with Deployment({}) as peer:
+        for change in (("add", "hint", "title"), ("done", "k1")):
+            done = live.inside("tasks", *change, "--url", peer.url, env={"HEARTBEAT_TOKEN": "t"})
+            assert done.code == 75 and "are added and finished there" in done.err
+
+
 def test_tasks_are_listed_with_whether_they_counted_and_why(live: Live) -> None:
     here = live.inside
     here("apply", "--yes")
@@ -142,7 +150,7 @@ def test_a_shown_token_is_all_of_stdout_and_a_saved_one_is_not_shown(live: Live)
 def test_a_deployments_first_token_is_kept_and_its_hash_printed(cli: Cli, inside: Inside) -> None:
     cli.env["HEARTBEAT_URL"] = "https://happy-animal-123.convex.cloud"
     refused = inside("token", "create", "cron", "--scope", "send")
-    assert refused.code == 2 and "heartbeat token create NAME --scope admin" in refused.err
+    assert refused.code == 2 and "heartbeat connect https://happy-animal-123.convex.cloud\n" in refused.err
     done = inside("token", "create", "first", "--scope", "admin")
     kept = tokens.stored(cli.config_dir, "https://happy-animal-123.convex.cloud", [])
     assert done.code == 0 and kept is not None and kept.scope == "admin"

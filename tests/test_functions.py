@@ -56,3 +56,24 @@ def test_a_deployment_that_could_not_be_asked_never_looks_empty(text: str) -> No
 def test_a_folder_without_functions_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(SettingsProblem, match="no Convex functions"):
         foreign_functions(spec(), tmp_path)
+
+
+def test_an_app_knows_its_own_functions_and_routes_in_either_language(tmp_path: Path) -> None:
+    """Also those of ours that it took in."""
+    (tmp_path / "heartbeat").mkdir()
+    (tmp_path / "heartbeat" / "maintenance.ts").write_text("export const sweep = internalMutation({})")
+    (tmp_path / "notes.js").write_text("export const list = query({})")
+    (tmp_path / "http.ts").write_text(
+        "http.route({ path: '/stripe', method: 'POST', handler });\n"
+        'http . route({ method: "GET", handler, pathPrefix: "/files/" });\n'
+        "// http.route({ path: '/old', method: 'GET', handler });\n"
+    )
+    told = spec(
+        {"identifier": "notes.js:list", "functionType": "Query"},
+        {"identifier": "heartbeat/maintenance.js:sweep", "functionType": "Mutation"},
+        *(
+            {"functionType": "HttpAction", "method": method, "path": path}
+            for method, path in (("POST", "/stripe"), ("GET", "/files/*"), ("GET", "/old"))
+        ),
+    )
+    assert foreign_functions(told, tmp_path) == ["GET /old"]

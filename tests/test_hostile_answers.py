@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import TABLE, Cli, Inside
-from deployment import Deployment
+from deployment import Deployment, Refusal
 from heartbeat_cli import crontab_lines, log, schedule, shapes
 from heartbeat_cli.config_files import env_local
 from heartbeat_cli.errors import ScheduleProblem
-from hostile import COMMANDS, CONTRACT, HOSTILE, harmless, returned, speaks
+from hostile import COMMANDS, CONTRACT, HOSTILE, harmless, kind_of, returned, speaks
 from peers import Behaviour, Peer, answers, redirects
 
 NOBODY = 65_534  # a user who is not us
@@ -103,6 +103,33 @@ def takes_a_bent_answer(here: Inside, bent: tuple[Deployment, dict[str, Any]], d
     bends[name] = answer | {"isDone": True} if "isDone" in answer else answer
     form = data.draw(st.sampled_from([(), ("--json",)]))
     done = here(*words.split(), *form, "--url", deployment.url)  # a bug would be raised
+    assert done.code in {0, 1, 2, 75} and harmless(done.out) and harmless(done.err)
+    if form:
+        json.loads(done.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_no_answer_of_a_deployment_that_is_connected_to_ends_in_a_traceback(
+    here: Inside, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(["getMonitorStatus", "getToken", "applySchedule"]))
+    answer = copy.deepcopy(returned(name))
+    for container, key in data.draw(st.lists(st.sampled_from([*places(answer)]), max_size=3)):
+        container[key] = data.draw(st.sampled_from([*SCALARS, nested(70)]))
+
+    def guarded(function: str) -> Callable[[Any], Any]:
+        def run(args: Any) -> Any:
+            if "token" not in args and function == "getMonitorStatus":
+                raise Refusal({"code": "unauthorized", "message": HOSTILE})
+            return answer if function == name else returned(function)
+
+        return run
+
+    form = data.draw(st.sampled_from([(), ("--json",)]))
+    functions = {kind_of(each): guarded(each) for each in ("getMonitorStatus", "getToken", "applySchedule")}
+    with Deployment(functions) as deployment:
+        done = here("connect", deployment.url, "--yes", *form, stdin="a-token-of-somebody")
     assert done.code in {0, 1, 2, 75} and harmless(done.out) and harmless(done.err)
     if form:
         json.loads(done.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

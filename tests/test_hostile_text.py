@@ -86,14 +86,14 @@ def test_every_command_shows_hostile_answers_as_text(here: Inside) -> None:
         here.cli.env["HEARTBEAT_URL"] = deployment.url
         for words in COMMANDS:
             done = here(*words.split())
-            assert done.code == (words in {"doctor", "cron check"}), (
-                words,
-                done,
-            )  # who finds much to mend there
+            name = words.partition(" ")[0]
+            # who finds much to mend there, or was refused something; who can make nothing of such records
+            code = {"doctor": 1, "cron": 1, "import": 1, "uninstall": 1, "export": 75}.get(name, 0)
+            assert done.code == code, (words, done)
             assert harmless(done.out) and harmless(done.err), words
             told = here(*words.split(), "--json")
             assert told.out.isascii() and told.out.count("\n") == 1 and harmless(told.out), words
-            assert json.loads(told.out)["ok"] is True, words
+            assert json.loads(told.out)["ok"] is (name != "export"), words
 
 
 def test_every_command_shows_hostile_refusals_as_text(here: Inside) -> None:

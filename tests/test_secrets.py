@@ -38,6 +38,7 @@ CALL_NOBODY: tuple[str, ...] = (
 CALL_NOBODY += ("spool drop --all --yes", "local down", "local status", "local logs", "local guide")
 BACKEND: tuple[str, ...] = ("local up", "local backup", "local restore")
 BACKEND += ("local check", "local install", "local keep", "local uninstall")
+ASKS_ITS_ARGUMENT = ("connect",)  # and not --url
 PART = 16  # so much of a secret is one, too
 # Where a secret may lie: what `token save` keeps, the admin key, and what a test put somewhere itself
 KEEPERS = {"tokens.toml", "admin-key"}
@@ -235,6 +236,53 @@ def no_command_shows_or_keeps_a_secret(
     assert {done.code for done in ran} <= {0, 1, 2, 75}
     assert (inside.cli.home / "logs" / "agent-heartbeat.log").read_text().count("\n") >= 1
     assert_hidden(planted, inside.cli.folder, *ran)
+
+
+def guarded(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """The function as it tells in every text whom it was called by, if that was with a token."""
+    return lambda args: (well(name) if "token" in args else unauthorized)(args)
+
+
+def repeats_the_key(connection: Any) -> None:
+    """Is a deployment of ours until it is called with a key or a token, which it repeats."""
+    while True:
+        request = read_request(connection)
+        args = json.loads(request.body or b"{}").get("args", {})
+        no = {"status": "error", "errorMessage": "No", "errorData": {"code": "unauthorized", "message": "No"}}
+        if request.path == "/version":
+            send_answer(connection, "200 OK", b"1.0")
+        elif "authorization" in request.headers or "token" in args:
+            said = f"{request.head.decode()} {request.body.decode()}"
+            answer = json.dumps({"code": "Bad", "message": said}).encode()
+            send_answer(connection, "500 No", answer, "application/json")
+        else:
+            send_answer(connection, "200 OK", json.dumps(no).encode(), "application/json")
+
+
+CONNECTED_TO: dict[str, Callable[[], Peer]] = {
+    **CIRCUMSTANCES,
+    "all is well for a token, and echoed": lambda: Deployment(
+        {kind_of(name): guarded(name) for name in NAMES} | {tokens.FIRST_TOKEN_FUNCTION: failure}
+    ),
+    "the key is repeated": lambda: Peer(repeats_the_key),
+}
+
+
+@pytest.mark.parametrize("name", CONNECTED_TO)
+def test_connecting_shows_and_keeps_no_key_and_shows_no_token(
+    inside: Inside, planted: dict[str, str], name: str
+) -> None:
+    planted["key"], planted["stdin"] = tokens.mint(), secret("stdin")
+    inside.cli.env |= {"HEARTBEAT_TOKEN": planted["variable"], "HEARTBEAT_URL": "http://127.0.0.1:9"}
+    with CONNECTED_TO[name]() as peer:
+        ran = [
+            inside("connect", peer.url, "--yes", *form, stdin=given)
+            for form, given in (((), f"happy|{planted['key']}"), (("--json",), planted["stdin"]), ((), ""))
+        ]
+    assert {done.code for done in ran} <= {0, 1, 2, 75}
+    assert_hidden(planted, inside.cli.folder, *ran)
+    kept = tokens.path(inside.cli.config_dir)
+    assert not kept.exists() or planted["key"] not in kept.read_text()
 
 
 def test_no_command_that_calls_nobody_shows_a_secret(
@@ -487,7 +535,7 @@ def test_what_a_wrapped_command_prints_of_our_secrets_is_neither_kept_nor_logged
 
 
 def test_every_command_is_run_with_secrets_all_around() -> None:
-    run = [*COMMANDS, *ALIKE, *CALL_NOBODY, *BACKEND, *WRAPPED]
+    run = [*COMMANDS, *ALIKE, *CALL_NOBODY, *BACKEND, *WRAPPED, *ASKS_ITS_ARGUMENT]
     missing = [path for path, _ in commands() if not any(f"{words} ".startswith(f"{path} ") for words in run)]
     assert missing == []
 

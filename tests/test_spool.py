@@ -102,6 +102,30 @@ def test_a_spool_that_was_never_used_is_empty_and_is_not_made_by_looking(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_readdressed_is_for_the_new_deployment_as_if_sent_to_it(spool: Spool) -> None:
+    new = "https://new.example"
+    for number in (1, 2, 3):
+        spool.add(entry(number, url="local"))
+    spool.add(entry(4))
+    spool.set_aside("id-1", Trouble("unknown_agent", "nobody knows it"))
+    spool.put_off({"heartbeat_id": "id-2"}, AWAY, NOW)
+    assert (spool.number("local"), spool.number(new)) == (3, 0)
+    assert spool.readdress("local", new, OTHER_TOKEN) == 3
+    moved = spool.entries(Which(deployment=new))
+    sent_there = [entry(number, url=new, token=OTHER_TOKEN) for number in (1, 2, 3)]
+    assert [replace(one, number=0) for one in moved] == sent_there
+    assert ids(spool.due(new, [OTHER_TOKEN], NOW, limit=9)) == ["id-1", "id-2", "id-3"] and due(spool) == [
+        "id-4"
+    ]
+    assert spool.readdress("local", new, OTHER_TOKEN) == 0
+
+
+def test_where_nothing_was_spooled_there_is_nothing_to_readdress(spool: Spool) -> None:
+    assert (spool.readdress("local", URL, TOKEN), spool.number("local"), spool.exists()) == (0, 0, False)
+    spool.begin()
+    assert spool.exists() and spool.alone()
+
+
 # --- its bounds
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -99,6 +100,22 @@ def test_a_folder_of_functions_is_refused_without_npm_in_a_sentence(
     assert "npm" in ran.err
 
 
+def test_the_wheel_alone_puts_our_functions_into_an_app_and_takes_them_out(
+    stranger: Stranger, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(REPOSITORY / "tests" / "adopted" / "app", app)
+    before = {file: file.read_bytes() for file in app.rglob("*") if file.is_file()}
+    added = stranger("functions", "add", "--write", "--yes", str(app))
+    assert added.code == 0, added
+    for file in (REPOSITORY / "convex" / "heartbeat").rglob("*.ts"):
+        assert (app / file.relative_to(REPOSITORY)).read_bytes() == file.read_bytes()
+    assert not (app / "convex" / "mutations" / "addTask.ts").exists()
+    assert stranger("functions", "status", str(app)).code == 0
+    assert stranger("functions", "remove", "--yes", str(app)).code == 0
+    assert {file: file.read_bytes() for file in app.rglob("*") if file.is_file()} == before
+
+
 def test_the_wheel_holds_the_licences_of_what_is_bundled_and_no_path_of_this_machine(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as package:
         bundled = {
@@ -107,7 +124,7 @@ def test_the_wheel_holds_the_licences_of_what_is_bundled_and_no_path_of_this_mac
             if "_bundle/" in name
         }
     licences = bundled["THIRD_PARTY_LICENSES.txt"]
-    assert sorted(bundled) == [
+    assert sorted(name for name in bundled if not name.startswith("app/")) == [
         "THIRD_PARTY_LICENSES.txt",
         "backend/main.mjs",
         "backend/worker.mjs",

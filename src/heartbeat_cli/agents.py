@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rich.text import Text
 
-from heartbeat_cli import dashboard, times
+from heartbeat_cli import dashboard, fleet, times
 from heartbeat_cli.fleet import Row
 from heartbeat_cli.output import Table, shown
 
 FACT_LINES = 60  # lines of one fact on a terminal: an error is shown whole (4,000 characters)
+COUNTED_EARLIER_MS = times.MINUTE_MS  # counts of a heartbeat's own instant are not told to be older
 OUTPUT_LINES = 10  # of a run: an error and where it came from
 SAID_OF_RUN = ("status", "result", "summary", "error", "host", "deliveredLateMs")  # by its heartbeats
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a program that met a terminal; everything else is shown escaped
@@ -48,7 +49,8 @@ def facts(found: Mapping[str, Any], now: float, zone: tzinfo | None) -> Table:
     last = row.get("lastHeartbeatAt")
     health = _since(view.health, dashboard.since(view, now), _reason(view), now, zone)
     pairs: dict[str, str | Text | None] = {
-        "agent": str(row.get("agent")) + ("" if row.get("linked", True) else "  (not linked)"),
+        "agent": str(row.get("agent")),
+        "not linked": f"{fleet.NOT_LINKED}: {fleet.LINK}" if row.get("linked") is False else None,
         "purpose": row.get("purpose"),
         "health": Text(shown(health), style=dashboard.STYLES.get(view.health, "")),
         "due": dashboard.due(view, now, zone),
@@ -63,7 +65,7 @@ def facts(found: Mapping[str, Any], now: float, zone: tzinfo | None) -> Table:
         "summary": row.get("summary"),
         "result": row.get("result"),
         "last acted": None if row.get("lastActedAt") is None else times.ago(row["lastActedAt"], now),
-        "tasks": f"{dashboard.tasks(row)} open/stale" if row.get("openTasks") is not None else None,
+        "tasks": _tasks(row, now),
         "control": _since(str(row.get("control")), row.get("controlSince"), None, now, zone),
         "schedule": _schedule(row),
         "hosts": ", ".join(
@@ -76,6 +78,15 @@ def facts(found: Mapping[str, Any], now: float, zone: tzinfo | None) -> Table:
         (name, value if isinstance(value, Text) else str(value)) for name, value in pairs.items() if value
     ]
     return Table(("", ""), rows, last_lines=FACT_LINES)
+
+
+def _tasks(row: Row, now: float) -> str | None:
+    """The counts; and as of when, where they are older than the heartbeat that they came with."""
+    if row.get("openTasks") is None:
+        return None
+    counted, received = row.get("countedAt"), row.get("lastHeartbeatAt")
+    earlier = counted is not None and received is not None and received - counted > COUNTED_EARLIER_MS
+    return f"{dashboard.tasks(row)} open/stale" + (f", as of {times.ago(counted, now)}" if earlier else "")
 
 
 def _failures(row: Row) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from heartbeat_cli import contract, times
 from heartbeat_cli.contact import DEPLOY
 from heartbeat_cli.errors import ScheduleProblem
+from heartbeat_cli.fleet import LINK, NOT_LINKED
 from heartbeat_cli.output import shown
 from heartbeat_cli.schedule import Row, schedule_text
 
@@ -37,10 +38,14 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What applying changes, or changed: one change for each row, and the agents no longer listed."""
+    """What applying changes, or changed: one change for each row, and the agents no longer listed.
+
+    `stopped_at`: the monitor there had been stopped then (epoch ms), and applying starts it again.
+    """
 
     changes: list[Change]
     unlisted: list[str]
+    stopped_at: int | None = None
 
     @property
     def changed(self) -> list[Change]:
@@ -79,6 +84,7 @@ def submit(  # noqa: PLR0913 - what is submitted, and for whom
     changes: list[Change] = []
     unlisted: list[str] = []
     problems: list[tuple[int, str]] = []
+    stopped_at: int | None = None
     for start in range(0, len(rows) or 1, BATCH):
         batch = rows[start : start + BATCH]
         body: dict[str, Any] = {"source": source, "agents": [row.wire() for row in batch], "dryRun": dry_run}
@@ -93,10 +99,11 @@ def submit(  # noqa: PLR0913 - what is submitted, and for whom
         asked = {row.agent for row in batch}
         changes += [change for change in answer["changes"] if change["agent"] in asked]
         unlisted += answer["unlisted"]
+        stopped_at = answer.get("stoppedAt", stopped_at)
     if problems:
         problems.sort()
         raise ScheduleProblem(f"the deployment refuses {page}", problems, hint="nothing was changed")
-    return Outcome(changes, unlisted)
+    return Outcome(changes, unlisted, stopped_at)
 
 
 def _with_lines(problems: Sequence[Mapping[str, Any]], batch: Sequence[Row]) -> list[tuple[int, str]]:
@@ -127,13 +134,15 @@ def lines(outcome: Outcome, rows: Sequence[Row], now: int) -> list[str]:
         found.append(
             f"  {mark} {row.agent:<{width}}  {shown(schedule_text(row.schedule)):<{wide}}  {more}".rstrip()
         )
-        if change.get("linked") is False:
-            found.append(
-                f"    {'':<{width}}  not linked: the agents table has no row for it; watched all the same"
-            )
+    if outcome.stopped_at is not None:
+        since = times.ago(outcome.stopped_at, now)
+        found.append(f"  ! the sweep there was stopped {since}: applying starts it again")
     unchanged = len(outcome.changes) - len(outcome.changed)
     if unchanged:
         found.append(f"  = {unchanged} unchanged")
+    lost = [shown(str(change["agent"])) for change in outcome.changes if change.get("linked") is False]
+    if lost:
+        found += [f"  ! not linked: {', '.join(lost)}: {NOT_LINKED};", f"    {LINK}"]
     found += [
         f"  ! {agent} is {control}, not watched: heartbeat agents resume {agent}"
         for agent, control in _not_watched(outcome)

@@ -33,15 +33,22 @@ COMMANDS: dict[str, tuple[str, str | None]] = {
     "run": ("heartbeat_cli.commands.run", None),
     "dashboard": ("heartbeat_cli.commands.dashboard", None),
     "apply": ("heartbeat_cli.commands.apply", None),
+    "connect": ("heartbeat_cli.commands.connect", None),
     "agents": ("heartbeat_cli.commands.agents", "Look at the watched agents; pause, resume, retire them."),
     "tasks": ("heartbeat_cli.commands.tasks", "List an agent's tasks and how each was counted."),
     "spool": ("heartbeat_cli.commands.spool", "What this host keeps until it is delivered."),
     "token": ("heartbeat_cli.commands.token", "Create, list, rotate and revoke access tokens."),
     "cron": ("heartbeat_cli.commands.cron", "The crontab lines of the schedule."),
+    "export": ("heartbeat_cli.commands.move", None),
+    "import": ("heartbeat_cli.commands.move", None),
     "local": ("heartbeat_cli.commands.local", "The local backend: a Convex deployment on this machine."),
     "doctor": ("heartbeat_cli.commands.doctor", None),
     "config": ("heartbeat_cli.commands.config", None),
-    "functions": ("heartbeat_cli.commands.functions", "What a push would do to a deployment."),
+    "uninstall": ("heartbeat_cli.commands.uninstall", None),
+    "functions": (
+        "heartbeat_cli.commands.functions",
+        "Our functions in an app that you have; what a push would delete.",
+    ),
 }
 
 

@@ -144,11 +144,19 @@ def _transport(url: str, deadline: Deadline, name: TransportName, *, proxied: bo
     return transport_ws.WsTransport(url, deadline)
 
 
-def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], deadline: Deadline) -> Any:
-    """What any function, also an internal one, returns to the holder of the admin key.
+def run_admin(  # noqa: PLR0913 - a call and the way to it
+    url: str,
+    admin_key: str,
+    path: str,
+    args: Mapping[str, Any],
+    deadline: Deadline,
+    *,
+    proxied: bool = False,
+) -> Any:
+    """What any function, also an internal one, returns to the holder of an admin or deploy key.
 
-    Always over HTTP and past any proxy: it is for the local backend. Raises as `Connection.query` does; a
-    wrong key is `Refused` with the code `unauthorized`.
+    Always over HTTP; `proxied` as for `Connection`. The key goes to this address only, and from here on into
+    no text. Raises as `Connection.query` does; a wrong key is `Refused` with the code `unauthorized`.
     """
     from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
 
@@ -157,7 +165,7 @@ def run_admin(url: str, admin_key: str, path: str, args: Mapping[str, Any], dead
     remember_key(admin_key)
     _sendable(args)
     url = normalise_url(url)
-    with _fit_to_be_told(), contextlib.closing(HttpTransport(url, deadline)) as transport:
+    with _fit_to_be_told(), contextlib.closing(HttpTransport(url, deadline, proxied=proxied)) as transport:
         return _judged(url, path, transport.call_as_admin(admin_key, path, args))
 
 

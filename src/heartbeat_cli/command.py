@@ -20,7 +20,7 @@ import typer
 
 from heartbeat_cli import config, output, tokens
 from heartbeat_cli.deadline import Deadline
-from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.errors import Declined, UsageProblem
 from heartbeat_cli.output import Answer, Table, say
 
 if TYPE_CHECKING:
@@ -91,16 +91,21 @@ class Edge:
             unauthorized_hint=_other_token(settings, token),
         )
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody is there who reads a question and answers it."""
+        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
+
     def ask(self, lines: Sequence[str | Table], question: str, hint: str) -> None:
-        """Show what would be done and have it confirmed; raises `UsageProblem` where it is not, or nobody is
-        there who could.
+        """Show what would be done and have it confirmed; raises `Declined` where it is not, `UsageProblem`
+        where nobody is there who could.
         """
         if not self.json:
             self.show(Answer({}, lines))
-        if self.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask:
             raise UsageProblem("nobody can be asked here, so nothing was changed", hint=hint)
         if not typer.confirm(question, err=True):
-            raise UsageProblem("not confirmed, so nothing was changed")
+            raise Declined("not confirmed, so nothing was changed")
 
     def show(self, answer: Answer) -> None:
         """Print an answer before the command fails all the same. Not with --json, which prints one object."""

@@ -19,16 +19,16 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
 from heartbeat_cli import tokens
-from heartbeat_cli.address import normalise_url
+from heartbeat_cli.config_address import LOCAL_MARK, LOCAL_WORD, functions_address, site_address
 from heartbeat_cli.config_files import ConfigFile, env_local
 from heartbeat_cli.errors import SettingsProblem
-from heartbeat_cli.local_address import local_url
+from heartbeat_cli.local_address import local_site_url, local_url
 from heartbeat_cli.proxies import proxy_applies
 from heartbeat_cli.scrub import remember, remember_environment
 
@@ -37,8 +37,6 @@ SCHEDULE_FILE = "cron-schedule.md"
 LOG_FILE = "logs/agent-heartbeat.log"
 COLUMNS = re.compile(r"[1-9]\d{0,3}")  # a terminal of more is none
 TRANSPORTS = ("auto", "ws", "http")
-LOCAL_WORD = "local"  # as an address: this user's local backend, whatever else is set
-LOCAL_MARK = " (local backend)"  # of a source that says so
 
 TOKEN_VARIABLE = "HEARTBEAT_TOKEN"  # noqa: S105 - a variable's name
 # What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret. Through
@@ -60,6 +58,7 @@ class Flags:
     home: str | None = None
     deadline: str | None = None
     transport: str | None = None
+    site_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,9 @@ class Settings:
 
     `url` is None when no address is known or the one given is wrong; `deployment()` then raises what is the
     matter, so that commands which need no deployment work without one; likewise `token`, which never shows in
-    a repr, and `needed_token()`. `proxied`: the environment names a proxy for `url`. `inherited`: what a
-    process that outlives this shell gets of its environment.
+    a repr, and `needed_token()`. `site_url`: where the HTTP actions of the deployment at `url` are, if known.
+    `proxied`: the environment names a proxy for `url`. `inherited`: what a process that outlives this shell
+    gets of its environment.
     """
 
     home: Path
@@ -79,6 +79,7 @@ class Settings:
     data_dir: Path
     url: str | None
     url_problem: SettingsProblem | None
+    site_url: str | None
     is_local: bool
     proxied: bool
     token: str | None = field(repr=False)
@@ -121,7 +122,7 @@ class Settings:
             return self.token
         if self.token_problem is not None:
             raise self.token_problem
-        made = "heartbeat local up makes one" if self.is_local else "heartbeat token save < FILE"
+        made = "heartbeat local up makes one" if self.is_local else f"heartbeat connect {self.url}"
         raise SettingsProblem(
             f"there is no access token for {self.deployment()}",
             hint=f"set {TOKEN_VARIABLE}, or keep one: {made}",
@@ -201,9 +202,13 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
             file.get("url") or (None, ""),
             env_local(home / ".env.local", warnings),
         )
-        url, sources["url"] = _address(candidates, local, file.path)
+        url, sources["url"] = functions_address(candidates, local, file.path)
     except SettingsProblem as raised:
         problem, sources["url"] = raised, "not usable"
+    given = _pick("site_url", flags.site_url, env, file)
+    site, sources["site_url"] = site_address(given, file, url, sources["url"], warnings)
+    if site is None and url is not None and url == local:
+        site, sources["site_url"] = local_site_url(data_dir), "local backend"
     token, scope, token_problem = None, None, None
     try:
         token, scope, sources["token"] = _token(env, config_dir, url, warnings)
@@ -218,6 +223,7 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
         data_dir=data_dir,
         url=url,
         url_problem=problem,
+        site_url=site,
         is_local=url is not None and url == local,
         proxied=url is not None and proxy_applies(url, env),
         token=token,
@@ -285,7 +291,7 @@ def _of_shell(source: str) -> bool:
 
 def _pick(key: str, flag: str | None, env: Mapping[str, str], file: ConfigFile) -> tuple[str, str] | None:
     if flag is not None:
-        return flag, f"--{key}"
+        return flag, f"--{key.replace('_', '-')}"
     variable = f"HEARTBEAT_{key.upper()}"
     if variable in env:
         return env[variable].strip(), variable
@@ -330,32 +336,6 @@ def _home(flags: Flags, env: Mapping[str, str], cwd: Path, user_home: Path) -> t
         if os.path.isfile(folder / SCHEDULE_FILE):  # noqa: PTH113 - as above
             return folder, f"nearest folder with {SCHEDULE_FILE}"
     return None
-
-
-def _address(
-    candidates: Iterable[tuple[str | None, str]], local: str | None, config_file: Path
-) -> tuple[str, str]:
-    for given, source in candidates:
-        if given is None:
-            continue
-        if given.strip() == LOCAL_WORD:
-            if local is None:
-                raise SettingsProblem(
-                    f"there is no local backend yet ({source} asks for it)",
-                    hint="start it: heartbeat local up",
-                )
-            return local, source + LOCAL_MARK
-        try:
-            return normalise_url(given), source
-        except SettingsProblem as problem:
-            raise SettingsProblem(f"{problem} ({source})", hint=problem.hint) from None
-    if local is not None:
-        return local, "local backend"
-    raise SettingsProblem(
-        "no deployment address is set",
-        hint="give --url, set HEARTBEAT_URL or CONVEX_URL, write url into "
-        f"{config_file}, or start a local backend: heartbeat local up",
-    )
 
 
 def _token(

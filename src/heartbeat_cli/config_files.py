@@ -9,7 +9,7 @@ from typing import Any
 from heartbeat_cli.errors import SettingsProblem
 from heartbeat_cli.private_files import strangers
 
-CONFIG_KEYS = ("url", "deadline", "transport", "log", "host")
+CONFIG_KEYS = ("url", "site_url", "deadline", "transport", "log", "host")
 
 # The names under which `convex dev` writes the address, in the order in which we look (its plain form first).
 ENV_LOCAL_NAMES = (

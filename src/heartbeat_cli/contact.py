@@ -22,6 +22,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 CHECK_ADDRESS = "check the deployment's address (heartbeat config shows it and where it came from)"
 DEPLOY = "deploy the functions: make deploy, or for the local backend: heartbeat local up"
+ADD_FUNCTIONS = (
+    "put our functions there first: heartbeat functions add APP_DIR, then npx convex deploy in it; or in a"
+    " clone of ours: make deploy"
+)
 
 Resolve = Callable[..., list[Any]]
 

@@ -34,6 +34,7 @@ STYLES = {
     "paused": "dim",
 }
 SWEEP_LATE_AFTER = 3  # times its own period: one skipped run is a slow minute, three are a dead sweep
+STARTS_SWEEP = "heartbeat apply"  # where it was stopped
 SWEEP_EVERY_MS = times.MINUTE_MS  # where a deployment does not tell it
 DELIVERED_LATE_MS = times.MINUTE_MS  # as the deployment's history has it: below, a slow network explains it
 ERROR_SHOWN_FOR_MS = times.DAY_MS  # after a recovery; older ones stand in `agents show`
@@ -311,14 +312,19 @@ def totals_line(counts: Mapping[str, int]) -> str:
 
 
 def sweep_is_late(monitor: Mapping[str, Any], now: float) -> bool:
-    """Whether the sweep should have run by now, and has not."""
+    """Whether the sweep should have run by now, and has not; also where it was stopped."""
     ran = monitor.get("sweepRanAt")
-    return ran is None or now - ran > SWEEP_LATE_AFTER * monitor.get("sweepEveryMs", SWEEP_EVERY_MS)
+    if ran is None or monitor.get("stoppedAt") is not None:
+        return True
+    return bool(now - ran > SWEEP_LATE_AFTER * monitor.get("sweepEveryMs", SWEEP_EVERY_MS))
 
 
 def sweep_line(monitor: Mapping[str, Any], now: float) -> Text:
     """The monitor's own heartbeat: without a sweep nobody becomes degraded, so its silence is said loudly."""
-    ran = monitor.get("sweepRanAt")
+    ran, stopped = monitor.get("sweepRanAt"), monitor.get("stoppedAt")
+    if stopped is not None:
+        said = f"the sweep was stopped {times.ago(stopped, now)}, silence is not noticed: {STARTS_SWEEP}"
+        return Text(f"{said} starts it again", style="bold red")
     if ran is None:
         return Text("the sweep has not run yet", style="yellow")
     if sweep_is_late(monitor, now):

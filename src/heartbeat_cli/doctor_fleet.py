@@ -48,13 +48,14 @@ class Watched:
         if not self.may_read():
             raise NotLooked("our token may only send, and the agents cannot be read with it")
         with self.there.connection() as connection:
-            return fleet.pages(connection, "queries/getAgentDashboard", "agents", {})
+            return fleet.rows(connection)
 
 
 def checks(watched: Watched) -> Checks:
     """Every check of this group."""
     yield "agents", partial(agents, watched)
     yield "hosts", partial(hosts, watched)
+    yield "linked", partial(linked, watched)
 
 
 def agents(watched: Watched) -> Iterator[Finding]:
@@ -97,3 +98,13 @@ def hosts(watched: Watched) -> Iterator[Finding]:
         yield warning(f"{row['agent']} was reported for by {names} within one expected instant", fix)
     if not several:
         yield ok("no agent is reported for by two hosts")
+
+
+def linked(watched: Watched) -> Iterator[Finding]:
+    """Agents that no row of the team's `agents` table shows: no page of theirs does then."""
+    lost = [str(row["agent"]) for row in watched.rows.needed() if row.get("linked") is False]
+    if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        yield warning(f"not linked: {', '.join(lost[:NAMED])}{more}: {fleet.NOT_LINKED}", fleet.LINK)
+    else:
+        yield ok("each agent is linked with its row of the agents table")

@@ -124,6 +124,6 @@ def sweep(there: There) -> Iterator[Finding]:
     monitor, now = there.monitor.needed(), there.now_there()
     line = dashboard.sweep_line(monitor, now).plain
     if dashboard.sweep_is_late(monitor, now):
-        yield problem(line, there.deploy)
+        yield problem(line, there.deploy if monitor.get("stoppedAt") is None else dashboard.STARTS_SWEEP)
     else:
         yield ok(line)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from heartbeat_cli import times, tokens
 from heartbeat_cli.config import Settings
+from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.doctor_finding import Checks, Finding, Shared, ok, problem, warning, word
 from heartbeat_cli.doctor_there import There
 from heartbeat_cli.engine import find_node
@@ -195,13 +196,17 @@ def spooled_tokens(here: Here, there: There) -> Iterator[Finding]:
     """
     settings = here.settings
     entries = here.waiting.needed()
-    for url in sorted({entry.deployment for entry in entries} - {settings.url}):
+    here_as = settings.spooled_as() if settings.url is not None else LOCAL_WORD
+    for url in sorted({entry.deployment for entry in entries} - {here_as}):
         number = sum(entry.deployment == url for entry in entries)
-        if tokens.stored(settings.config_dir, url, []) is None:
+        if url == LOCAL_WORD:
+            say = f"{count(number)} waiting for the local backend, and this host reports to {settings.url}"
+            yield problem(say, f"heartbeat connect {settings.url}")
+        elif tokens.stored(settings.config_dir, url, []) is None:
             fix = f"heartbeat token save --url {word(url)} < FILE"
             yield problem(f"{count(number)} waiting for {url}, for which no token is kept here", fix)
     mine = tokens.fingerprint(settings.needed_token()) if settings.token else ""
-    others = [entry for entry in entries if entry.deployment == settings.url and entry.fingerprint != mine]
+    others = [entry for entry in entries if entry.deployment == here_as and entry.fingerprint != mine]
     if not others:
         return
     token = there.token.needed()

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from heartbeat_cli import contract, local, send_told, times
-from heartbeat_cli.address import CLOUD_DOMAIN, SITE_DOMAIN
+from heartbeat_cli import connect, contract, local, send_told, times
 from heartbeat_cli.client import Connection, greeting
 from heartbeat_cli.config import Settings
 from heartbeat_cli.contact import ANSWER_MARGIN_S, host_and_port
 from heartbeat_cli.deadline import Deadline, Late
 from heartbeat_cli.deliver import TOKENS_ASKED_FOR
 from heartbeat_cli.doctor_finding import Checks, Finding, NotLooked, Shared, ok, problem, warning
-from heartbeat_cli.errors import Unreachable
+from heartbeat_cli.errors import Unreachable, UsageProblem
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.schedule import Schedule
 from heartbeat_cli.spool_entry import Entry
@@ -102,9 +101,8 @@ class There:
         known = self.monitor.needed().get("contractVersion")
         if not isinstance(known, int) or known < contract.BATCHES_SINCE:
             return {"scope": self.settings.token_scope, "older": []}
-        others = {
-            entry.fingerprint for entry in self.waiting.needed() if entry.deployment == self.settings.url
-        }
+        here_as = self.settings.spooled_as()
+        others = {entry.fingerprint for entry in self.waiting.needed() if entry.deployment == here_as}
         return self._ask("queries/getToken", {"fingerprints": sorted(others)[:TOKENS_ASKED_FOR]})
 
 
@@ -180,26 +178,19 @@ def transport(there: There) -> Iterator[Finding]:
 def http_actions(there: There) -> Iterator[Finding]:
     """The deployment's other address, where it is known."""
     there.contact.needed()
-    site = _site_url(there.settings)
+    site = there.settings.site_url
     if site is None:
         return
-    from heartbeat_cli.transport_http import HttpTransport  # noqa: PLC0415 - httpx takes 110 ms
-
     try:
-        HttpTransport(site, there.deadline, proxied=there.settings.proxied).greeting()
+        connect.probe_site(site, there.deadline, proxied=there.settings.proxied)
+    except UsageProblem as error:
+        yield warning(f"{error} ({there.settings.sources['site_url']})", error.hint)
+        return
     except Unreachable as error:
         if error.cause not in SITE_IS_THERE:
             yield warning(f"HTTP actions do not answer: {error}", error.hint)
             return
     yield ok(f"{site} answers")
-
-
-def _site_url(settings: Settings) -> str | None:
-    url = settings.deployment()
-    if settings.is_local:
-        record = Instance(settings.data_dir).record()
-        return record.siteUrl if record else None
-    return url.removesuffix(CLOUD_DOMAIN) + SITE_DOMAIN if url.endswith(CLOUD_DOMAIN) else None
 
 
 def clock(there: There) -> Iterator[Finding]:

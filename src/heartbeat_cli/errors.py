@@ -3,11 +3,13 @@
     HeartbeatError                exit  code in JSON
     ├── UsageProblem                 2  usage        what was typed cannot be meant
     │   ├── SettingsProblem          2  settings     a setting (flag, variable, file) is missing or wrong
+    │   ├── Declined                 2  usage        somebody was asked, and said no
     │   └── ScheduleProblem          2  schedule     cron-schedule.md cannot be read; each bad line is listed
     ├── Refused                      1  refused *    the deployment answered, and said no
     ├── Unreachable                 75  unreachable  no answer that counts; `cause` says why
     ├── SpoolProblem                 1  spool        the spool of this host cannot be used, or is full
     ├── CrontabProblem               1  crontab      the crontab of this host cannot be read, or not written
+    ├── FunctionsProblem             1  functions    an app cannot take our functions, or not give them back
     ├── Spooled                     75  spooled      kept, not delivered, and --strict wants it delivered
     └── Lost                         1  lost         neither delivered nor kept
 
@@ -62,6 +64,10 @@ class SettingsProblem(UsageProblem):
     """A setting is missing or wrong; the message names the setting and its value (never a token)."""
 
     code = "settings"
+
+
+class Declined(UsageProblem):
+    """Somebody was shown what would be done, asked, and said no: it was not done."""
 
 
 class ScheduleProblem(UsageProblem):
@@ -133,6 +139,20 @@ class CrontabProblem(HeartbeatError):
     """The crontab of this user cannot be read, or not be changed; it is as it was."""
 
     code = "crontab"
+
+
+class FunctionsProblem(HeartbeatError):
+    """An app cannot be given our functions, or be freed of them; the message tells whether anything was
+    written. `paths`: the files of the app that are the reason.
+    """
+
+    code = "functions"
+
+    def __init__(self, message: str, *, paths: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.paths = tuple(paths)
+        if paths:
+            self.details["paths"] = list(paths)
 
 
 class Spooled(HeartbeatError):

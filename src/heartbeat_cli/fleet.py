@@ -12,7 +12,11 @@ from typing import Any, Protocol
 from heartbeat_cli import private_files
 
 PAGE_LIMIT = 1000  # pages of 1,000 agents; more means that a cursor goes in circles
+PAGE_ROWS = 1000  # the most there is, for one call; without it a page is meant for a subscription
 CACHE_FOLDER = "last-known"
+
+NOT_LINKED = "no row of the agents table says its name; watched all the same"
+LINK = "let one say it (agentName in convex/fleet.ts), then heartbeat apply"
 
 Row = Mapping[str, Any]
 """One agent as queries/getAgentDashboard tells it; unknown fields are kept, missing ones are unknown."""
@@ -39,9 +43,14 @@ class Fleet:
 
 def fetch(connection: Caller, now_ms: Callable[[], int]) -> Fleet:
     """Read the whole fleet, page after page. Raises `Refused`, `Unreachable`."""
-    agents = pages(connection, "queries/getAgentDashboard", "agents", {})
+    agents = rows(connection)
     monitor = connection.query("queries/getMonitorStatus", "request", {})
     return Fleet(agents, monitor, now_ms())
+
+
+def rows(connection: Caller) -> list[Row]:
+    """Every agent that is not retired, in the deployment's order. Raises `Refused`, `Unreachable`."""
+    return pages(connection, "queries/getAgentDashboard", "agents", {"limit": PAGE_ROWS})
 
 
 def pages(

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from .adopt_app import CODE
+from .adopt_code import Code, Unclear
 from .errors import SettingsProblem, UsageProblem
 
 # An export that the Convex bundler would register: `export default mutation({`, `export const x = query(`
@@ -56,9 +58,28 @@ def _deployed(spec_text: str) -> Iterator[str]:
 
 
 def _own_functions(app_dir: Path) -> Iterator[str]:
-    for file in sorted(app_dir.rglob("*.ts")):
+    for file in sorted(file for file in app_dir.rglob("*") if file.suffix in CODE):
         module = file.relative_to(app_dir).with_suffix("").as_posix()
-        if module.startswith("_generated/") or "." in module:
+        if module.startswith("_generated/") or "." in module or "node_modules/" in module:
             continue
-        for export in _REGISTERED.finditer(file.read_text(encoding="utf-8")):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        for export in _REGISTERED.finditer(text):
             yield f"{module}:{export['name'] or 'default'}"
+        if module == "http":
+            yield from _own_routes(text)
+
+
+def _own_routes(text: str) -> Iterator[str]:
+    """What `http.route({ path: "/x", method: "GET", … })` answers, where it is written out."""
+    try:
+        code = Code(text)
+    except Unclear:  # then they are told as foreign, and somebody looks
+        return
+    for call in re.finditer(r"\.\s*route\s*\(\s*(?=\{)", code.masked):
+        said = {
+            entry.name: code.string_at(entry.value)
+            for entry in code.entries(call.end())
+            if code.masked[entry.value] in {'"', "'"}
+        }
+        path = said.get("path") or f"{said.get('pathPrefix', '')}*"
+        yield f"{said.get('method', '')} {path}"

@@ -1,4 +1,4 @@
-"""The address of this user's local backend. A module of its own: every `send` asks for it, and asks nothing
+"""The addresses of this user's local backend. A module of its own: every `send` asks for it, and asks nothing
 else of the local backend.
 """
 
@@ -19,10 +19,19 @@ def local_url(data_dir: Path) -> str | None:
 
     None before the first time.
     """
+    return _recorded(data_dir, "url")
+
+
+def local_site_url(data_dir: Path) -> str | None:
+    """The same for the address of its HTTP actions."""
+    return _recorded(data_dir, "siteUrl")
+
+
+def _recorded(data_dir: Path, key: str) -> str | None:
     # the second is what the backend itself said, for the day on which our own record is damaged
     for name in (RECORD_FILE, READY_FILE):
         try:
-            url = json.loads((data_dir / FOLDER / name).read_bytes())["url"]
+            url = json.loads((data_dir / FOLDER / name).read_bytes())[key]
         except (OSError, ValueError, TypeError, KeyError):
             continue
         if isinstance(url, str) and ADDRESS.fullmatch(url):

@@ -33,7 +33,7 @@ def sync(place: Path) -> None:
         os.close(handle)
 
 
-def replace(file: Path, data: bytes) -> None:
+def replace(file: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Make `data` the content of `file` in one step: a crash leaves the old or the new. Raises OSError."""
     beside = file.with_name(f".{file.name}.{os.getpid()}.{os.urandom(4).hex()}")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
@@ -41,6 +41,7 @@ def replace(file: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as out:
             out.write(data)
             out.flush()
+            os.fchmod(out.fileno(), mode)
             os.fsync(out.fileno())
         beside.replace(file)
     except BaseException:

@@ -183,8 +183,8 @@ class _Attempt:
             self._sent.notes.append(f"delivered, but it could not be kept first: {self._unkept}")
 
     def _my_turn(self) -> bool:
-        """Wait for the process that delivers. False when it has delivered this one, or tried to, or takes
-        too long.
+        """Wait for the process that delivers. False when it has delivered this one, or tried to, has made it
+        one for another deployment, or takes too long.
         """
         try:
             while not self._spool.alone():
@@ -195,7 +195,10 @@ class _Attempt:
                 elif self._deadline.left() < self._deadline.seconds / 2:
                     return True  # nobody else can deliver it
                 time.sleep(TURN_POLL_S)
-            return self._unkept is not None or self._spool.find(self._entry.heartbeat_id) is not None
+            if self._unkept is not None:
+                return True
+            entry = self._spool.find(self._entry.heartbeat_id)
+            return entry is not None and entry.deployment == self._entry.deployment
         except SpoolProblem as problem:
             if self._unkept is None:
                 self._sent.notes.append(str(problem))
@@ -256,8 +259,8 @@ class _Attempt:
             notes.append(
                 f"tasks with the unknown status {words} count as open; convex/fleet.ts says which there are"
             )
-        if counts.get("capped"):
-            return {}  # counted by the deployment itself, a count at its limit stays marked as one
+        if counts.get("capped") or counts.get("mirrored"):
+            return {}  # counted by the deployment itself, it stays marked as at its limit, or as of when
         return {"openTasks": int(counts["openTasks"]), "staleTasks": int(counts["staleTasks"])}
 
     def _by_another(self) -> None:
@@ -275,6 +278,9 @@ class _Attempt:
             return
         if entry.state == "aside":
             raise Refused(entry.reason or "refused", code=entry.code)
+        if entry.deployment != self._entry.deployment:
+            self._sent.problem = Spooled(f"it goes to {entry.deployment} now (heartbeat connect)")
+            return
         self._sent.problem = Spooled(entry.reason) if entry.tries and entry.reason else busy
 
     def _undelivered(self, error: Refused | Unreachable) -> None:

@@ -156,6 +156,7 @@ _ROW = {
     "openTasks?": COUNT,
     "staleTasks?": COUNT,
     "countsCapped?": FLAG,
+    "countedAt?": INSTANT,
     "hosts?": [{"host": TEXT, "at": INSTANT}],
     "clientVersion?": TEXT,
     "dueAt?": INSTANT,
@@ -253,7 +254,7 @@ _RESULT = _RECORDED | {"code?": TEXT, "message?": TEXT, "retryAfterMs?": SPAN}
 def _applied(answer: Mapping[str, Any]) -> dict[str, Any]:
     if answer.get("outcome") == "refused":
         return {"problems": [{"agent": TEXT, "field": TEXT, "message": TEXT}]}
-    return {"outcome": TEXT, "changes": [_CHANGE], "unlisted": [TEXT]}
+    return {"outcome": TEXT, "changes": [_CHANGE], "unlisted": [TEXT], "stoppedAt?": INSTANT}
 
 
 # By function: each field that is read, a ? after those that may be missing
@@ -264,6 +265,7 @@ ANSWERS: dict[str, Any] = {
         "sweepEveryMs?": SPAN,
         "sweepRanAt?": INSTANT,
         "holdUntil?": INSTANT,
+        "stoppedAt?": INSTANT,
     },
     "queries/getAgent": {"row": _ROW, "nextExpectedAt?": [INSTANT], "flips?": [_FLIP]},
     "queries/getAgentHistory": {"heartbeats": [_PAST], **_PAGE},
@@ -274,6 +276,7 @@ ANSWERS: dict[str, Any] = {
         "openTasks": COUNT,
         "staleTasks": COUNT,
         "capped?": FLAG,
+        "mirrored?": FLAG,
         "unknownStatuses?": [TEXT],
     },
     "queries/getToken": {"scope?": TEXT, "agents?": [TEXT], "older?": [TEXT]},
@@ -285,4 +288,13 @@ ANSWERS: dict[str, Any] = {
     "mutations/completeTask": {"taskId": TEXT},
     "mutations/createToken": {"fingerprint": TEXT},
     "mutations/revokeToken": {"fingerprint": TEXT},
+    "mutations/leave": {"done": FLAG, "changed": COUNT, "continueCursor?": TEXT},
+    # what a record holds is checked by move_format.py
+    "queries/exportRecords": {"records": [{}], **_PAGE},
+    "mutations/importRecords": {
+        "recorded": COUNT,
+        "updated": COUNT,
+        "known": COUNT,
+        "refused": [{"index": COUNT, "code": TEXT, "message": TEXT}],
+    },
 }

@@ -7,6 +7,7 @@ States of an entry, and who moves them:
                     │  └──── retry by hand; each `heartbeat apply`, once ────┐
                     └──invalid, unknown_agent, conflict──▶ aside, with the reason
 
+    readdress (connect) makes both waiting ones for another deployment, as if sent to that one
     drop (by hand) takes out either, into a file beside the spool
 
 What `add` returned from survives a kill and a power cut. Removing need not be: an entry that comes back is
@@ -130,6 +131,11 @@ class Spool:
         return dict(json.loads(row[0])) if row else None
 
     # --- whoever delivers ---
+
+    def begin(self) -> None:
+        """See to it that there is a spool, so that who delivers can be told from who does not."""
+        with self._file.reading():
+            pass
 
     def alone(self) -> bool:
         """Whether this process may deliver now: until it ends, or calls `done`, no other one may.
@@ -256,6 +262,13 @@ class Spool:
             )
             return Counts(*database.execute(query).fetchone())
 
+    def number(self, deployment: str) -> int:
+        """How many are here for that deployment, waiting or set aside."""
+        if not self.exists():
+            return 0
+        [found] = self._column("SELECT count(*) FROM entries WHERE deployment = ?", (deployment,))
+        return int(found)
+
     def entries(self, which: Which, limit: int = -1) -> list[Entry]:
         """What is in the spool, oldest first; -1 is no limit."""
         return self._entries(*_where(which), limit) if self.exists() else []
@@ -269,6 +282,21 @@ class Spool:
             database.execute("DELETE FROM deployments")
             query = f"UPDATE entries SET aside = 0, next_try_at = 0 WHERE {where}"
             return database.execute(query, values).rowcount
+
+    def readdress(self, old: str, new: str, fingerprint: str) -> int:
+        """All that is here for the deployment `old` is from now on for `new`, sent with that token there.
+
+        In one step, ids and all else as they were; nothing of them is put off or set aside any longer. The
+        caller holds the lock, so that nobody is delivering one of them. Returns how many they are.
+        """
+        if not self.exists():
+            return 0
+        with self._file.writing() as database:
+            return database.execute(
+                "UPDATE entries SET deployment = ?, fingerprint = ?, aside = 0, tries = 0, next_try_at = 0,"
+                " code = NULL, reason = NULL WHERE deployment = ?",
+                (new, fingerprint, old),
+            ).rowcount
 
     def drop(self, heartbeat_ids: Sequence[str], now: int) -> Path | None:
         """Take entries out for good, into a file beside the spool: returned, None if there were none."""

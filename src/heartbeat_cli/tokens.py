@@ -11,7 +11,7 @@ Rotating makes a second one that may do the same and leaves the first valid: no 
 
 Killed in between, the old one is valid and kept; a new one that nobody has harms nobody, and `token list`
 shows that it is never used. A kept token that the local backend does not accept any more is replaced by
-`heartbeat local up`.
+`heartbeat local up`. How a host comes by its first, and why an address has one only, says connect_token.py.
 
 tokens.toml:   ["https://happy-animal-123.convex.cloud"]
                token = "…"
@@ -125,20 +125,43 @@ def save(config_dir: Path, url: str, text: str, scope: str | None) -> Path:
     try:
         config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with alone_in(config_dir, SAVE_WAITS_S):
-            tables = {name: entry for name, entry in read_toml(file).items() if isinstance(entry, dict)}
-            tables[url] = {"token": text} | ({"scope": scope} if scope else {})
-            replace(file, _toml(tables).encode("utf-8"))
+            replace(
+                file, _toml(_entries(file) | {url: {"token": text} | ({"scope": scope} if scope else {})})
+            )
     except OSError as error:
         raise SettingsProblem(f"the token cannot be kept in {file}: {error.strerror}") from None
     return file
 
 
-def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+def drop(config_dir: Path, url: str) -> bool:
+    """Keep no token for `url` any more; the others stay, and without any the file goes. Returns whether one
+    was kept. Raises `SettingsProblem` when the file cannot be read or written.
+    """
+    file = path(config_dir)
+    if url not in _entries(file):
+        return False
+    try:
+        with alone_in(config_dir, SAVE_WAITS_S):
+            others = {name: entry for name, entry in _entries(file).items() if name != url}
+            if others:
+                replace(file, _toml(others))
+            else:
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsProblem(f"the token cannot be taken out of {file}: {error.strerror}") from None
+    return True
+
+
+def _entries(file: Path) -> dict[str, dict[str, Any]]:
+    return {name: entry for name, entry in read_toml(file).items() if isinstance(entry, dict)}
+
+
+def _toml(tables: Mapping[str, Mapping[str, Any]]) -> bytes:
     lines = ["# Access tokens, one per deployment address. Keep this file to yourself (0600)."]
     for name, entry in sorted(tables.items()):
         lines.append(f"\n[{_toml_text(name)}]")
         lines += [f"{key} = {_toml_text(str(value))}" for key, value in entry.items()]
-    return "\n".join(lines) + "\n"
+    return ("\n".join(lines) + "\n").encode("utf-8")
 
 
 def _toml_text(text: str) -> str:

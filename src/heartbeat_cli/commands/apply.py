@@ -29,6 +29,11 @@ def apply_schedule(
 
     Shows what changes of both, asks, does it.
     """
+    return put_in_force(edge, yes=yes, dry_run=dry_run, agents_only=agents_only)
+
+
+def put_in_force(edge: Edge, *, yes: bool, dry_run: bool, agents_only: bool) -> Answer:
+    """What `heartbeat apply` does."""
     settings = edge.settings
     page = settings.schedule_path
     parsed = schedule.load(page)
@@ -48,7 +53,8 @@ def apply_schedule(
         output.say_notes(plan.notes)
         cron.warn_of_token(settings)
         lines += plan.diff
-    changes = bool(planned.changed) or (plan is not None and plan.changes)
+    there = bool(planned.changed) or planned.stopped_at is not None
+    changes = there or (plan is not None and plan.changes)
     if dry_run or not changes:
         if not dry_run:
             _try_again(edge)
@@ -59,7 +65,7 @@ def apply_schedule(
         lines = []
     # A person may have thought for longer than the first deadline: the second half has its own
     applied = planned
-    if planned.changed:
+    if there:
         applied = apply.submit(edge.connect(), rows, listed, page, source, dry_run=False)
         changed = len(applied.changed)
         lines.append(f"applied: {changed} agent{'' if changed == 1 else 's'} registered or changed")
@@ -110,6 +116,8 @@ def _try_again(edge: Edge) -> None:
 
 def _answer(outcome: str, result: apply.Outcome, plan: crontab_plan.Plan | None, lines: list[str]) -> Answer:
     data: dict[str, Any] = {"outcome": outcome, "changes": result.changes, "unlisted": result.unlisted}
+    if result.stopped_at is not None:
+        data["stoppedAt"] = result.stopped_at
     if plan is not None:
         data["crontab"] = cron.as_json(plan)
     return Answer(data, lines)

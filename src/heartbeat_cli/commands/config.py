@@ -23,6 +23,7 @@ def show(edge: Edge) -> Answer:
     values = {
         "home": str(settings.home),
         "url": settings.shown_deployment(),
+        "site_url": settings.site_url,
         "token": token,
         "deadline": f"{settings.deadline_s:g}",
         "transport": settings.transport,

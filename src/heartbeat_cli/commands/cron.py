@@ -55,6 +55,11 @@ def print_lines(edge: Edge) -> Answer:
 @register(app, "cron install", WHICH_DEPLOYMENT)
 def install(edge: Edge, yes: Yes = False, dry_run: DryRun = False) -> Answer:
     """Write the lines of the schedule into this user's crontab: shows what changes, asks, does it."""
+    return install_lines(edge, yes=yes, dry_run=dry_run)
+
+
+def install_lines(edge: Edge, *, yes: bool, dry_run: bool) -> Answer:
+    """What `heartbeat cron install` does."""
     settings = edge.settings
     rows = _rows(settings)
     plan = crontab_plan.install(settings, rows, edge.now_ms())

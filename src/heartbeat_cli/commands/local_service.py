@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -20,6 +21,7 @@ from heartbeat_cli.service import Form, Plan, Service
 
 app = typer.Typer(**PLAIN)
 
+SWEEP = "heartbeat/maintenance:sweep"
 CHEAPEST = "queries/getMonitorStatus"  # every token may call it, whatever its scope; it reads one row
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -125,6 +127,16 @@ def keep(
     return Answer({"outcome": brought and brought.outcome}, lines, says_deployment=True)
 
 
+def stop_for_good(edge: Edge, mine: Service) -> tuple[local.BroughtDown, Plan, Path | None]:
+    """Stop the backend and take away what starts it: what became of the two, and where the crontab of before
+    is kept.
+    """
+    with mine.instance.usable():
+        done = service.down(mine)
+        plan = mine.plan_removal()
+        return done, plan, mine.apply(plan, edge.now_ms())
+
+
 def service_of(edge: Edge) -> Service:
     """This user's local backend as something that cron or systemd starts."""
     settings = edge.settings
@@ -221,6 +233,9 @@ def _first_token(edge: Edge, instance: Instance, url: str) -> list[tokens.LocalT
             raise
         output.say(f"heartbeat: no token was made: these functions have no {tokens.FIRST_TOKEN_FUNCTION}")
         return []
+    # before the first token the sweep rested: it begins now, and not only after its next minute
+    with suppress(Unreachable):
+        admin(SWEEP, {})
     if token.replaced is not None:
         output.say(f"heartbeat: the token {token.replaced}, which was kept for it, is not valid any more;")
         output.say(f"  {token.fingerprint} is kept in its place in {tokens.path(edge.settings.config_dir)}")

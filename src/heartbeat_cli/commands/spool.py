@@ -10,6 +10,7 @@ import typer
 
 from heartbeat_cli import clock, output, times
 from heartbeat_cli.command import PLAIN, WHICH_HOME, Edge, register
+from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.deadline import Deadline
 from heartbeat_cli.deliver import Delivery, answered
 from heartbeat_cli.errors import Refused, SettingsProblem, SpoolProblem, Unreachable, UsageProblem
@@ -203,6 +204,8 @@ def deliver_to(edge: Edge, spool: Spool, url: str, data: dict[str, int]) -> list
             notes += delivery.odd(there.settings.deployment())
     except (Refused, Unreachable, SettingsProblem, SpoolProblem) as error:
         notes += [f"what waits for {url} stays: {error}", *([error.hint] if error.hint else [])]
+        if url == LOCAL_WORD and edge.settings.url and not edge.settings.is_local:
+            notes.append(f"to have it go there as well: heartbeat connect {edge.settings.url}")
         if isinstance(error, Unreachable) and not answered(error):
             away = Trouble(error.code, str(error))
     with contextlib.suppress(SpoolProblem):

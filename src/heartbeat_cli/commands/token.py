@@ -55,7 +55,7 @@ def create(  # noqa: PLR0913 - its options
             return _first(edge, url, name)
         raise SettingsProblem(
             f"no admin token is kept for {url}, so it cannot make others",
-            hint="make its first one: heartbeat token create NAME --scope admin",
+            hint=f"make its first one: heartbeat connect {url}",
         )
     if save and settings.token_scope == tokens.ADMIN and scope != tokens.ADMIN:
         raise UsageProblem(
@@ -86,7 +86,10 @@ def _handed_over(edge: Edge, made: Mapping[str, Any], text: str, scope: str, *, 
             raise
         return Answer({**made, "savedIn": str(file)}, [f"{scope} token {name} is kept in {file}"])
     output.say(f"{scope} token {name}, shown only now; keep it where it is used:")
-    output.say("  heartbeat token save   reads it from standard input")
+    url = edge.settings.deployment()
+    output.say(
+        f"  heartbeat connect {url}   on its host, or heartbeat token save, takes it from standard input"
+    )
     return Answer({**made, "token": text}, [text])
 
 

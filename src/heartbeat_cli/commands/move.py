@@ -1,0 +1,136 @@
+"""`heartbeat export|import`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heartbeat_cli import move, output, times
+from heartbeat_cli.command import CALLS, PLAIN, Edge, register
+from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.move_format import Verified
+from heartbeat_cli.move_import import Imported
+from heartbeat_cli.output import Answer
+
+app = typer.Typer(**PLAIN)
+
+STREAM = Path("-")
+REFUSED_SHOWN = 10  # of the refused lines; JSON has more
+COMMON = tuple(name for name in CALLS if name != "transport")  # a move is always made over HTTP
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing while it goes on.")]
+
+
+@register(app, "export", COMMON)
+def export(
+    edge: Edge,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; - for standard output.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    quiet: Quiet = False,
+) -> Answer:
+    """Write everything that is recorded (agents, heartbeats with their runs, changes of health) into FILE.
+
+    Killed at any time, the same again goes on where it was; FILE appears as a whole or not at all. The
+    deadline is that of each call; all of it takes as long as it takes.
+    """
+    source = move.end_of(edge)
+    if file == STREAM:
+        return _to_stdout(edge, source, quiet)
+    with _told(edge, "export", quiet) as told:
+        done = move.export_from(source, file, told, force=force)
+    data = {"file": str(done.file), **done.counts, "bytes": done.size, "wentOnFrom": done.went_on_from}
+    said = f"{file} holds {move.in_words(dict(done.counts))}"
+    if done.went_on_from:
+        said += f"; {done.went_on_from:,} of them were there from the last try"
+    return Answer(data, [said])
+
+
+def _to_stdout(edge: Edge, source: move.End, quiet: bool) -> Answer:
+    if edge.json:
+        raise UsageProblem("--json prints one object, and - prints the export", hint="Leave one of them out.")
+    with _folder(edge) as folder, _told(edge, "export", quiet) as told:
+        done = move.export_from(source, folder / "export.jsonl", told, force=False)
+        with done.file.open("rb") as written:
+            shutil.copyfileobj(written, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    return Answer({})
+
+
+@register(app, "import", COMMON)
+def import_(
+    edge: Edge,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export wrote; - for standard input.")],
+    quiet: Quiet = False,
+) -> Answer:
+    """Take everything in FILE into the deployment, each record once, whatever is repeated.
+
+    Agents that it has keep their schedule there, and take over what they reported later elsewhere. Killed at
+    any time, the same again goes on where it was. The deadline is that of each call.
+    """
+    target = move.end_of(edge)
+    with _readable(edge, file) as readable, _told(edge, "import", quiet) as told:
+        verified, done = move.import_into(target, readable, edge.settings.data_dir, told)
+    output.say_notes(f"left out, as this program does not know it: {what}" for what in verified.ignored)
+    data: dict[str, Any] = {
+        "file": str(file.absolute()) if file != STREAM else None,
+        "from": verified.origin,
+        "exportedAt": verified.at,
+        **{kind: asdict(taken) for kind, taken in done.taken.items()},
+        "refused": [asdict(one) for one in done.refused],
+        "wentOnFrom": done.went_on_from,
+        "ignored": list(verified.ignored),
+    }
+    return Answer(data, list(_told_imported(verified, done)), exit_code=1 if done.refused_count else 0)
+
+
+def _told_imported(verified: Verified, done: Imported) -> Iterator[str]:
+    yield f"imported, as of {times.stamp(verified.at, None)} at {verified.origin}:"
+    for kind, taken in done.taken.items():
+        parts = [f"{taken.recorded:,} {kind} stored"]
+        parts += [f"{taken.updated:,} brought up to date"] if taken.updated else []
+        parts += [f"{taken.known:,} known before"] if taken.known else []
+        parts += [f"{taken.refused:,} refused"] if taken.refused else []
+        yield f"  {', '.join(parts)}"
+    for one in done.refused[:REFUSED_SHOWN]:
+        yield f"refused: line {one.line}: {one.message}"
+    more = done.refused_count - REFUSED_SHOWN
+    if more > 0:
+        yield f"refused: {more:,} more"
+
+
+@contextmanager
+def _told(edge: Edge, what: str, quiet: bool) -> Iterator[move.Progress]:
+    progress = move.Progress(what, silent=quiet or edge.json)
+    try:
+        yield progress
+    finally:
+        progress.clear()
+
+
+@contextmanager
+def _readable(edge: Edge, file: Path) -> Iterator[Path]:
+    """The file itself, or one with what comes on standard input: it is read twice."""
+    if file != STREAM:
+        yield file
+        return
+    with _folder(edge) as folder:
+        copied = folder / "standard input"
+        with copied.open("wb") as out:
+            shutil.copyfileobj(sys.stdin.buffer, out)
+        yield copied
+
+
+@contextmanager
+def _folder(edge: Edge) -> Iterator[Path]:
+    """A folder of our user's alone for a file that is gone afterwards, on the disk that the data is on."""
+    parent = move.made(move.places(edge.settings.data_dir))
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        yield Path(name)

@@ -1,0 +1,110 @@
+"""`heartbeat uninstall`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heartbeat_cli import adopt_app, move
+from heartbeat_cli.command import CALLS, PLAIN, Edge, register
+from heartbeat_cli.commands.uninstall_parts import Folder, Jobs, Local, Result, There, Waiting
+from heartbeat_cli.connect_config import FILE as CONFIG_FILE
+from heartbeat_cli.errors import HeartbeatError
+from heartbeat_cli.output import Answer
+
+COMMON = tuple(name for name in CALLS if name != "transport")  # it is always done over HTTP
+
+app = typer.Typer(**PLAIN)
+
+
+@register(app, "uninstall", COMMON)
+def uninstall(
+    edge: Edge,
+    app_dir: Annotated[
+        Path | None, typer.Argument(metavar="[APP_DIR]", help="The app that has our functions, if any.")
+    ] = None,
+    *,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Also delete all that is in our tables there: the history.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+) -> Answer:
+    """Leave: this host's jobs as they were, and nothing of ours in the deployment and in APP_DIR.
+
+    Shows all of it in its order, asks once, does it. Safe to repeat, whenever it was cut off. Data, settings,
+    logs and cron-schedule.md of this host stay.
+    """
+    settings = edge.settings
+    folder = None if app_dir is None else Folder(adopt_app.find(app_dir), settings.data_dir)
+    if settings.url is not None or edge.flags.url is not None or folder is not None or empty:
+        edge.speaks_to(settings.deployment(), settings.shown_deployment())
+    # the local backend alone is stopped with all that is in it
+    there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
+    progress = move.Progress("uninstall", silent=edge.json)
+    # what can refuse is looked at before anything is done
+    jobs, waiting = Jobs(edge), Waiting(edge)
+    there = There(edge, progress, empty=empty) if there_too else None
+    local = Local(edge, forget=not there_too)
+    parts = [jobs.plan(), waiting.plan(), there.plan() if there else [], local.plan()]
+    if folder is not None and (there is None or there.goes):
+        parts.append(folder.plan())
+    plan = [line for nth, part in enumerate(filter(None, parts), start=1) for line in _numbered(nth, part)]
+    hindered = there.why_not() if there is not None else None
+    nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
+    lacks = [*jobs.left, *nowhere, *(hindered.left if hindered else [])]
+    shown = [*plan, *lacks]
+    if dry_run:
+        told = "nothing was changed (dry run)" if plan else "nothing of ours is left to take away"
+        outcome = "planned" if plan else "unchanged"
+        data = {"outcome": outcome, "plan": plan, "left": lacks}
+        return Answer(data, [*shown, told])
+    if plan and not yes:
+        edge.ask(shown, "Leave?", hint="add --yes, or --dry-run to look")
+        plan = []
+    results: dict[str, Result] = {}
+    try:
+        results["crontab"] = jobs.do()
+        results["spool"] = waiting.do(away=there is not None and there.away)
+        gone = True
+        if there is not None:
+            results["deployment"], gone = there.do()
+        if gone or not settings.is_local:
+            results["local"] = local.do()
+        if folder is not None:
+            results["app"] = folder.do(edge.now_ms()) if gone else _not_yet(folder)
+    except HeartbeatError:
+        if results and not edge.json:
+            edge.show(_answer(edge, plan, results))
+        raise
+    return _answer(edge, plan, results)
+
+
+def _numbered(nth: int, part: Sequence[str]) -> list[str]:
+    head, *rest = part
+    return [f"{nth}. {head}", *(f"   {line}" for line in rest)]
+
+
+def _not_yet(folder: Folder) -> Result:
+    told = f"{folder.path} keeps our functions until then: without them nothing could be done there"
+    return Result({"outcome": "kept"}, [], [told])
+
+
+def _answer(edge: Edge, plan: Sequence[str], results: dict[str, Result]) -> Answer:
+    settings = edge.settings
+    stays = [place for place in (settings.config_dir / CONFIG_FILE, settings.data_dir) if place.exists()]
+    left = [line for result in results.values() for line in result.left]
+    code = max(result.exit_code for result in results.values())
+    changed = any(result.data["outcome"] not in {"unchanged", "kept"} for result in results.values())
+    data: dict[str, Any] = {
+        "outcome": "partly" if code else "left" if changed else "unchanged",
+        **{name: result.data for name, result in results.items()},
+        "left": left,
+        "stays": [str(place) for place in stays],
+    }
+    told = [line for result in results.values() for line in result.lines]
+    kept = [f"still here, yours to delete: {', '.join(map(str, stays))}"] if stays else []
+    return Answer(data, [*plan, *told, *left, *kept], exit_code=code)
