@@ -36,6 +36,8 @@ HOLD_STEPS_MS = (4 * 60_000,) * 3
 SETTLES_S = 30  # for what a test waits for; it comes within milliseconds
 # root without its rights: a user whom permissions stop
 AS_A_USER = ("setpriv", "--bounding-set", "-all") if os.geteuid() == 0 else ()
+# Few tests, which wait for whole minutes or for many processes: begun last they would be waited for alone
+BEGIN_FIRST = ("test_cron_daemon.py", "test_service_daemon.py", "test_torture.py", "test_transport_ws.py")
 COMMAND_TIMEOUT_S = 60  # far beyond every deadline in the tests: a command that hangs fails here
 
 TABLE = """# Who runs when
@@ -46,6 +48,10 @@ TABLE = """# Who runs when
 | torv  | `15 8 * * *`  | UTC       | ok      |                      |
 | rams  | every 6h      |           |         | audit                |
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in BEGIN_FIRST)
 
 
 @dataclass(frozen=True)

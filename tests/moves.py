@@ -76,20 +76,17 @@ def records(heartbeats: int = 3, flips: int = 2, agents: Sequence[str] = ("hint"
     }
 
 
-def written(kept: Records, **end: Any) -> bytes:
+def written(kept: Records) -> bytes:
     """The file of these records, as another program would write it."""
     head = {"what": "convex-heartbeat export", "format": 1, "from": "http://there", "at": AT}
     lines = [encoded("header", head)]
     lines += [encoded(word, record) for kind, word in KINDS.items() for record in kept[kind]]
-    counts = {kind: len(kept[kind]) for kind in KINDS}
-    return b"".join([*lines, encoded("end", {"counts": counts} | end)])
+    return ended(b"".join(lines), {kind: len(kept[kind]) for kind in KINDS})
 
 
-def signed(kept: Records) -> bytes:
-    """The same with the digest that ours has."""
-    plain = written(kept)
-    body = plain[: plain.rindex(b"\n", 0, -1) + 1]
-    return written(kept, sha256=hashlib.sha256(body).hexdigest())
+def ended(body: bytes, counts: Mapping[str, int]) -> bytes:
+    """A file of these lines, with an end that fits them, and counts so many records."""
+    return body + encoded("end", {"counts": counts, "sha256": hashlib.sha256(body).hexdigest()})
 
 
 def data_lines(file: bytes) -> list[bytes]:

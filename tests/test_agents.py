@@ -173,6 +173,21 @@ def test_stale_tasks_come_first_and_closed_ones_not_at_all() -> None:
     assert [task["taskId"] for task in agents.open_tasks(tasks)] == ["staler", "stale", "open"]
 
 
+def test_a_task_is_shown_by_when_it_was_touched_and_by_its_update_where_functions_tell_no_more() -> None:
+    said = {"status": "doing", "counted": "stale", "title": "t", "why": "w"}
+    tasks: list[dict[str, Any]] = [
+        {"taskId": "told", **said, "touchedAt": NOW - 8 * DAY_MS},
+        {"taskId": "both", **said, "touchedAt": NOW - 10 * DAY_MS, "updatedAt": NOW},
+        {"taskId": "before", **said, "updatedAt": NOW - 9 * DAY_MS},
+    ]
+    shown = agents.tasks_table(agents.open_tasks(tasks), NOW, ids=True).rows
+    assert [(row[0], row[3]) for row in shown] == [
+        ("both", "10 d ago"),
+        ("before", "9 d ago"),
+        ("told", "8 d ago"),
+    ]
+
+
 def expected(zone: str, here: tzinfo) -> Table | None:
     schedule = {"kind": "cron", "expression": "0 12 * * *", "timeZone": zone}
     return agents.expected_table(

@@ -18,8 +18,13 @@ import pytest
 
 from conftest import HEARTBEAT, Cli, Inside, Local, Ran, alive, wait_for
 from deployment import Deployment, Refusal
+from doctors import examine
 from heartbeat_cli import tokens
 from heartbeat_cli.client import Connection, Deadline, run_admin
+from heartbeat_cli.command import Edge, Invocation
+from heartbeat_cli.commands.connect_asking import Wish
+from heartbeat_cli.commands.connect_steps import Connecting
+from heartbeat_cli.config import Flags, load
 from heartbeat_cli.heartbeat import heartbeat_id
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import Entry, Which
@@ -159,7 +164,7 @@ def test_a_second_host_needs_the_token_that_was_made_for_it_and_nothing_else(
     done = inside("connect", there.url, "--yes", "--json", stdin=made.out)
     assert done.code == 0, done
     text = made.out.strip()
-    assert kept(inside.cli, there.url) == tokens.Token(text, "send")
+    assert kept(inside.cli, there.url) == tokens.Token(text, "send", ("second-1",))
     assert done.data["token"]["agents"] == ["second-1"] and done.data["apply"]["outcome"] == "no schedule"
     assert inside("send", "second-1").code == 0
     assert "unauthorized" in inside("send", "second-2", "--json").out
@@ -171,6 +176,51 @@ def test_a_second_host_needs_the_token_that_was_made_for_it_and_nothing_else(
     # and an admin's token does not give way to it
     refused = owner("connect", "http://127.0.0.1:1", "--yes", stdin=made.out)
     assert refused.code == 75 and owner("connect", there.url, "--yes", stdin="").code == 2
+
+
+def test_crontab_lines_are_of_agents_only_that_the_token_may_report_for(
+    inside: Inside, owner: Inside, there: There, schedule: Callable[..., None]
+) -> None:
+    owner.cli.write_schedule(HEAD + "".join(f"| part-{n} | every 6h | true |\n" for n in (1, 2, 3)))
+    assert owner("apply", "--agents-only", "--yes").code == 0
+    made = owner("token", "create", "box2", "--agents", "part-1", "--host-name", "box2")
+    # part-3 runs on this host already, and is not stopped by what a token may not
+    schedule("part-3")
+    assert inside("cron", "install", "--yes", "--url", there.url).code == 0
+    schedule("part-1", "part-2", "part-3")
+    done = inside("connect", there.url, "--yes", stdin=made.out)
+    written = inside.cli("-l", program=("crontab",)).out
+    assert done.code == 0 and {n: f"run part-{n}" in written for n in (1, 2, 3)} == {
+        1: True,
+        2: False,
+        3: True,
+    }
+    why = "for which the token that is kept here may not report"
+    assert f"no lines for part-2, {why}" in done.err and f"goes on running part-3, {why}" in done.err
+    assert "made for the host box2, and this one is called" in done.err and 'host = "box2"' in done.err
+
+    same = inside("cron", "install", "--yes")
+    assert "nothing to change in the crontab" in same.out and f"no lines for part-2, {why}" in same.err
+    assert inside("cron", "check", "--crontab-only").code == 0
+    assert "part-2" not in inside("cron", "print").out
+    found = examine(inside)
+    assert [each["message"] for each in found.of("crontab")] == ["the crontab has the lines of 2 agents"]
+    assert found.states("token") == {"warning", "problem"}
+    told = " ".join(each["message"] for each in found.of("token"))
+    assert "was made for the host box2" in told and "not for part-2, part-3" in told
+
+
+def test_a_host_whose_token_may_only_read_gets_no_crontab_lines(
+    inside: Inside, owner: Inside, there: There, schedule: Callable[..., None]
+) -> None:
+    made = owner("token", "create", "looker", "--scope", "read")
+    schedule("looked-at-1")
+    done = inside("connect", there.url, "--yes", stdin=made.out)
+    assert done.code == 0 and "no crontab lines of" in done.out
+    assert f"this host looks at {there.url}, and reports nothing" in done.out
+    install = inside("cron", "install", "--yes")
+    assert install.code == 0 and "no lines for looked-at-1, for which the token" in install.err
+    assert "looked-at-1" not in inside.cli("-l", program=("crontab",)).out
 
 
 def test_a_token_or_key_that_is_not_accepted_changes_nothing(inside: Inside, there: There) -> None:
@@ -342,6 +392,10 @@ def test_on_a_terminal_everything_is_asked_and_the_key_is_not_shown(
     assert config(cli) == f'url = "{there.url}"\n'
     assert "asked-1" not in cli("-l", program=("crontab",)).out
 
+    third = Dialogue(cli, "connect", there.url)
+    third.answer("Apply? [y/N]: ", "n")
+    assert "HTTP actions" not in third.end()
+
 
 def test_a_key_that_is_piped_in_leaves_the_questions_to_the_terminal(
     cli: Cli, there: There, schedule: Callable[..., None]
@@ -457,6 +511,26 @@ def test_a_sender_whose_heartbeat_was_readdressed_leaves_it_to_the_new_address(
     [entry] = spool.entries(Which())
     assert (entry.deployment, entry.fingerprint, entry.tries) == (new, "f00dfacef00d", 0)
     assert deployment.calls == []
+
+
+def test_what_another_delivers_while_it_waits_for_its_turn_is_not_counted(
+    away: Inside, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Taken(Spool):
+        """Empty by the time it is our turn."""
+
+        def alone(self) -> bool:
+            self.drop([entry.heartbeat_id for entry in self.entries(Which())], 0)
+            return super().alone()
+
+    away("send", "hint")
+    url, spool = away.cli.env["HEARTBEAT_URL"], Taken(away.cli.data_dir)
+    settings = load(Flags(), away.cli.environment(), away.cli.home)
+    edge = Edge(settings, json=False, invocation=Invocation("connect", json=False), flags=Flags())
+    connecting = Connecting(edge, url, Wish(*[False] * 6), None)
+    assert spool.number(url) == 1
+    assert connecting._deliver(spool) == {"delivered": 0, "duplicates": 0, "refused": 0}
+    assert capsys.readouterr().out == ""
 
 
 # --- killed, and typed again

@@ -76,13 +76,14 @@ def test_an_app_that_deploys_elsewhere_and_one_without_a_login_are_told(
     told = standin(folder, "exit 0")
     elsewhere = inside("connect", url, "--app", str(folder), "--yes")
     assert elsewhere.code == 2
-    assert f"the token was stored, but by another deployment than that at {url}" in elsewhere.err
     place, *words = told.read_text().splitlines()
-    kept = tokens.stored(inside.cli.config_dir, url, [])
-    assert kept is not None and place == str(folder)
-    assert words[:2] == ["run", "heartbeat/setup:storeFirstToken"]
-    assert json.loads(words[2])["request"]["tokenHash"] == tokens.token_hash(kept.text)
-    assert kept.text not in told.read_text() and "not-for-npx-convex" not in told.read_text()
+    assert place == str(folder) and words[:2] == ["run", "heartbeat/setup:storeFirstToken"]
+    name = json.loads(words[2])["request"]["tokenHash"][: tokens.FINGERPRINT_CHARS]
+    assert f"the token {name} was stored, but by another deployment than that at {url}" in elsewhere.err
+    assert f"end it there: heartbeat token revoke {name}" in elsewhere.err
+    # kept, it would be stored here as well by the next attempt, and be valid at both
+    assert tokens.stored(inside.cli.config_dir, url, []) is None
+    assert "not-for-npx-convex" not in told.read_text()
 
     told.with_name("node_modules").joinpath(".bin", "convex").write_text(
         "#!/bin/sh\necho '✖ No CONVEX_DEPLOYMENT set, run `npx convex dev`' >&2\nexit 1\n"
@@ -91,6 +92,24 @@ def test_an_app_that_deploys_elsewhere_and_one_without_a_login_are_told(
     assert without.code == 1
     assert "heartbeat: npx convex: ✖ No CONVEX_DEPLOYMENT set, run `npx convex dev`" in without.err
     assert f"npx convex run failed in {folder} (exit 1)" in without.err and "npx convex login" in without.err
+
+
+@pytest.mark.parametrize("where", [".env.local", ".env", "environment"])
+def test_an_app_that_deploys_to_another_self_hosted_one_is_refused_before_anything_is_stored(
+    inside: Inside, folder: Path, running: Local, where: str
+) -> None:
+    url, other = str(running.status().url), "https://other.example"
+    told = standin(folder, "exit 0")
+    (folder / ".env").write_text(f"CONVEX_SELF_HOSTED_URL={url}\n")
+    if where == "environment":
+        (folder / ".env.local").write_text(f"CONVEX_SELF_HOSTED_URL={url}\n")
+        inside.cli.env["CONVEX_SELF_HOSTED_URL"] = f"{other}/"
+    else:
+        (folder / where).write_text(f"export CONVEX_SELF_HOSTED_URL='{other}'  # theirs\n")
+    done = inside("connect", url, "--app", str(folder), "--yes")
+    assert done.code == 2 and f"the app deploys to {other} (CONVEX_SELF_HOSTED_URL" in done.err
+    assert f"and {url} is another address" in done.err
+    assert not told.exists() and not inside.cli.config_dir.exists()
 
 
 def test_which_deployment_is_meant_is_said_to_the_official_tool() -> None:

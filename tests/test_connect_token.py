@@ -30,7 +30,8 @@ class Deployment:
         scope = self.scopes.get(tokens.token_hash(text))
         if scope is None or tokens.token_hash(text) in self.revoked:
             return None
-        return {"scope": scope, "fingerprint": tokens.fingerprint(text)}
+        agents = ["hint", "torv"] if scope == "send" else []
+        return {"scope": scope, "fingerprint": tokens.fingerprint(text), "agents": agents}
 
     def store(self, path: str, args: Mapping[str, Any]) -> Any:
         assert path == "heartbeat/setup:storeFirstToken"
@@ -97,24 +98,40 @@ def test_a_kept_token_that_was_revoked_gives_way_to_a_new_one(here: Settling, th
 def test_a_token_that_works_stays_until_its_better_is_stored(here: Settling, there: Deployment) -> None:
     tokens.save(here.config_dir, URL, there.knows("the-send-token", "send"), "send")
     assert here.settle(None, None).outcome == "unchanged"
+    # kept by a version that did not note for whom it is
+    assert kept(here) == tokens.Token("the-send-token", "send", ("hint", "torv"))
     there.cut = "after"
     with pytest.raises(Unreachable):
         here.settle(None, there.store)
-    assert kept(here) == tokens.Token("the-send-token", "send")
+    assert kept(here) == tokens.Token("the-send-token", "send", ("hint", "torv"))
     there.cut = None
     better = here.settle(None, there.store)
     assert (better.scope, better.replaced) == ("admin", tokens.fingerprint("the-send-token"))
     assert kept(here) == tokens.Token(str(better.text), "admin")
 
 
+def test_one_that_another_deployment_stored_is_kept_no_more(here: Settling, there: Deployment) -> None:
+    other = Deployment()
+    with pytest.raises(SettingsProblem, match="by another deployment") as caught:
+        here.settle(None, other.store)
+    [made] = other.scopes
+    assert kept(here) is None and f"token revoke {made[:12]}" in str(caught.value.hint)
+    assert ".env.local" in str(caught.value.hint)
+    # one that works is not given up for it
+    tokens.save(here.config_dir, URL, there.knows("the-send-token", "send"), "send")
+    with pytest.raises(SettingsProblem, match="by another deployment"):
+        here.settle(None, other.store)
+    assert kept(here) == tokens.Token("the-send-token", "send")
+
+
 def test_a_token_that_was_handed_over_is_kept_with_the_scope_that_it_has(
     here: Settling, there: Deployment
 ) -> None:
     held = here.settle(there.knows("for-box1", "send"), None)
-    assert (held.outcome, kept(here)) == ("kept", tokens.Token("for-box1", "send"))
+    assert (held.outcome, kept(here)) == ("kept", tokens.Token("for-box1", "send", ("hint", "torv")))
     newer = here.settle(there.knows("newer-for-box1", "send"), None)
     assert newer.replaced == tokens.fingerprint("for-box1")
-    assert kept(here) == tokens.Token("newer-for-box1", "send")
+    assert kept(here) == tokens.Token("newer-for-box1", "send", ("hint", "torv"))
 
 
 def test_a_token_that_the_deployment_does_not_know_is_not_kept(here: Settling, there: Deployment) -> None:
@@ -128,12 +145,6 @@ def test_an_admin_token_does_not_give_way_to_a_lesser_one(here: Settling, there:
     with pytest.raises(UsageProblem, match="keeps an admin token"):
         here.settle(there.knows("for-box1", "send"), None)
     assert kept(here) == tokens.Token(str(first.text), "admin")
-
-
-def test_a_token_that_another_deployment_stored_is_told_of(here: Settling) -> None:
-    with pytest.raises(SettingsProblem, match="by another deployment than that at") as caught:
-        here.settle(None, Deployment().store)
-    assert ".env.local" in str(caught.value.hint)
 
 
 def test_planning_keeps_nothing_anywhere(tmp_path: Path, there: Deployment) -> None:

@@ -274,3 +274,11 @@ def test_a_sweep_that_has_stopped(live: Live) -> None:
     live.admin("heartbeat/maintenance:sweep", {})
     message, fix = examine(live.inside).trouble("sweep")
     assert "sweep late: last 10 min ago" in message and fix == "make deploy"
+
+
+def test_a_sweep_that_was_stopped_by_somebody_who_left(live: Live) -> None:
+    live.inside("apply", "--yes")
+    kept = tokens.stored(live.cli.config_dir, live.url, [])
+    live.admin("mutations/leave", {"token": kept and kept.text, "request": {"step": "stop"}})
+    message, fix = examine(live.inside).trouble("sweep")
+    assert "the sweep was stopped" in message and fix == "heartbeat apply"

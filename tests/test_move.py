@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import stat
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from conftest import Cli, Inside
+from conftest import HEARTBEAT, Cli, Inside
 from deployment import Deployment
+from disks import MOUNTABLE, Disk
 from heartbeat_cli import move, tokens
 from heartbeat_cli.errors import Refused
 from heartbeat_cli.move_format import verify
+from heartbeat_cli.private_files import try_lock
 from heartbeat_cli.scrub import HIDDEN
 from moves import (
     Clock,
@@ -22,11 +28,11 @@ from moves import (
     cut,
     data_lines,
     end_at,
+    ended,
     heartbeat,
     nothing,
     records,
     revoked,
-    signed,
     written,
 )
 
@@ -68,6 +74,71 @@ def test_streams_take_the_place_of_files(here: Inside) -> None:
     assert not list((here.cli.data_dir / "moves").iterdir())
 
 
+def test_a_pipe_is_read_once_and_an_error_in_it_is_told_by_its_name(here: Inside) -> None:
+    target, pipe = Keeper(), here.cli.folder / "pipe"
+    os.mkfifo(pipe)
+    with target.deployment() as other:
+        writer = threading.Thread(target=pipe.write_bytes, args=(written(records(flips=1)),))
+        writer.start()
+        done = here("import", "pipe", "--url", other.url)
+        writer.join()
+        assert done.code == 0 and "3 heartbeats stored" in done.out and "1 flip stored" in done.out
+        torn = here("import", "-", "--url", other.url, stdin=written(records()).decode()[:-30])
+    assert torn.code == 1 and torn.err.startswith("heartbeat: standard input, line 9: it is cut off\n")
+    assert not list((here.cli.data_dir / "moves").iterdir())
+
+
+def test_a_disk_that_is_full_at_either_end_of_a_stream_is_told(here: Inside) -> None:
+    with Keeper(records()).deployment() as there, Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [HEARTBEAT, "export", "-", "--url", there.url],
+            env=here.cli.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert b"heartbeat: standard output cannot be written: No space left on device\n" in done.stderr
+
+
+@pytest.mark.skipif(not MOUNTABLE, reason="mounts a disk of its own, which root may")
+def test_a_stream_that_does_not_fit_on_the_disk_is_told(here: Inside) -> None:
+    with Disk(here.cli.folder / "data") as disk, Keeper().deployment() as other:
+        done = here("import", "-", "--url", other.url, stdin="x" * 1_000_000)
+        assert done.code == 2 and other.calls == []
+        assert "standard input cannot be copied into" in done.err and "No space left" in done.err
+        assert not list((disk.folder / "convex-heartbeat" / "moves").iterdir())
+
+
+def test_nothing_stays_of_a_stream_that_was_told_to_end_nor_of_one_that_was_killed(here: Inside) -> None:
+    moves = here.cli.data_dir / "moves"
+    for name in ("tmp-killed", "tmp-at-work"):
+        (moves / name).mkdir(parents=True)
+        (moves / name / "lock").touch()
+    source, reached, answered = Keeper(records(heartbeats=600)), threading.Event(), threading.Event()
+
+    def before(number: int) -> None:
+        if number == 1:
+            reached.set()
+            answered.wait()
+
+    source.before = before
+    with source.deployment() as there, (moves / "tmp-at-work" / "lock").open() as lock:
+        assert try_lock(lock.fileno())
+        process = subprocess.Popen(
+            [HEARTBEAT, "export", "-", "--url", there.url],
+            env=here.cli.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert reached.wait(60)
+        assert len(list(moves.iterdir())) == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+        answered.set()
+        assert [path.name for path in moves.iterdir()] == ["tmp-at-work"]
+
+
 def test_a_copy_needs_no_file_of_anybodys_and_leaves_none(tmp_path: Path) -> None:
     source, target = Keeper(records(heartbeats=700)), Keeper()
     with end_at(source) as there, end_at(target) as other:
@@ -100,7 +171,7 @@ def test_what_is_there_is_not_overwritten_unless_told_to(here: Inside) -> None:
 
 
 def test_a_file_that_is_damaged_is_refused_before_anything_is_sent(here: Inside) -> None:
-    (here.cli.folder / "all.jsonl").write_bytes(signed(records())[:-30])
+    (here.cli.folder / "all.jsonl").write_bytes(written(records())[:-30])
     with Keeper().deployment() as other:
         done = here("import", "all.jsonl", "--url", other.url)
         assert (done.code, other.calls) == (1, []) and "all.jsonl, line 9: it is cut off" in done.err
@@ -135,7 +206,8 @@ def test_what_is_refused_is_told_with_its_line_and_the_rest_is_taken(here: Insid
     kept = records(heartbeats=4)
     lines = written(kept).splitlines(keepends=True)
     lines[2] = lines[2].replace(b'"status"', b'"mood":"fine","status"')
-    (here.cli.folder / "all.jsonl").write_bytes(b"".join(lines))
+    whole = ended(b"".join(lines[:-1]), {kind: len(kept[kind]) for kind in kept})
+    (here.cli.folder / "all.jsonl").write_bytes(whole)
     target = Keeper()
     target.rejected = "rams"
     with target.deployment() as other:
@@ -149,7 +221,7 @@ def test_what_is_refused_is_told_with_its_line_and_the_rest_is_taken(here: Insid
 
 
 def test_functions_that_are_too_old_are_told_as_such(here: Inside) -> None:
-    (here.cli.folder / "all.jsonl").write_bytes(signed(records()))
+    (here.cli.folder / "all.jsonl").write_bytes(written(records()))
     with Deployment({}) as old:
         for words in (("export", "new.jsonl"), ("import", "all.jsonl")):
             done = here(*words, "--url", old.url)
@@ -184,3 +256,12 @@ def test_a_terminal_has_one_line_redrawn_and_a_pipe_a_line_now_and_then() -> Non
     assert f"\r{of_it[1].ljust(widest)}\r" in screen.getvalue() and screen.getvalue().endswith(" \r")
     assert pipe.getvalue() == "heartbeat: import: 2 of it\nheartbeat: it was cut\n"
     assert none.getvalue() == ""
+
+
+def test_a_line_that_is_redrawn_is_no_wider_than_the_terminal() -> None:
+    screen, clock = Terminal(), Clock()
+    told = move.Progress("import", silent=False, stream=screen, clock=clock)
+    told.progress(f"reading {'d' * 200}")
+    told.clear()
+    [line, blank] = [line for line in screen.getvalue().split("\r") if line]
+    assert len(line) == len(blank) == 79 and line.endswith("d…")

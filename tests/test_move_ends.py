@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
 
 from heartbeat_cli.client import Connection
 from heartbeat_cli.errors import Cause, Unreachable
-from heartbeat_cli.move_ends import FAILURES, PATIENCE_S, Patient
+from heartbeat_cli.move_ends import FAILURES, OBJECTS_BEFORE_GC, PATIENCE_S, Patient
 from moves import Clock, Silent, end
 
 
@@ -69,3 +70,15 @@ def test_what_does_not_pass_and_what_never_answered_is_told_at_once() -> None:
     with pytest.raises(Unreachable):
         one.ask(failing("server_error"))
     assert len(told.notes) == FAILURES - 1 and one.size == 1 and clock.now < PATIENCE_S
+
+
+def test_what_it_asks_of_the_collector_of_garbage_ends_with_its_connection() -> None:
+    one, before = patient(Silent(), Clock()), gc.get_threshold()
+    gc.set_threshold(100_000)
+    try:
+        one.ask(failing(None))
+        assert gc.get_threshold()[0] == OBJECTS_BEFORE_GC
+        one.close()
+        assert gc.get_threshold()[0] == 100_000
+    finally:
+        gc.set_threshold(*before)

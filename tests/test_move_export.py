@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from deployment import Deployment
 from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable, UsageProblem
-from heartbeat_cli.move_export import export, part_of
+from heartbeat_cli.move_export import STALE_AFTER_MS, export, part_of
 from heartbeat_cli.move_format import verify
-from moves import AT, Keeper, Silent, data_lines, end_at, exported, nothing, records, revoked, written
+from moves import (
+    AT,
+    Keeper,
+    Silent,
+    data_lines,
+    end_at,
+    exported,
+    heartbeat,
+    nothing,
+    records,
+    revoked,
+    written,
+)
 from moves import end as end_of
 
 
@@ -112,3 +125,33 @@ def test_a_deployment_that_does_not_get_on_is_not_asked_for_ever(tmp_path: Path)
         pytest.raises(Unreachable, match="does not get on"),
     ):
         exported(end_of(there.url), tmp_path / "all.jsonl")
+
+
+def test_a_part_that_was_begun_long_ago_is_begun_anew(tmp_path: Path) -> None:
+    source, file, told = Keeper(records(heartbeats=600)), tmp_path / "all.jsonl", Silent()
+    with end_at(source) as end:
+        source.before = revoked(1)
+        with pytest.raises(Refused):
+            exported(end, file)
+        source.before = nothing
+        source.kept["heartbeats"].append(heartbeat(600))
+        at = AT + STALE_AFTER_MS + 1
+        assert export(end, file, told, force=False, at=at).went_on_from == 0
+    found = verify(file)
+    assert (found.at, found.counts["heartbeats"]) == (at, 601)
+    assert told.notes == [f"{part_of(file)} was begun more than an hour ago: beginning anew"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_only_a_file_is_replaced(tmp_path: Path, force: bool) -> None:
+    pipe, link, own = tmp_path / "pipe", tmp_path / "link", tmp_path / "own"
+    os.mkfifo(pipe)
+    own.write_text("mine")
+    link.symlink_to(own)
+    os.mkfifo(part_of(own.with_name("new")))
+    with Keeper(records()).deployment() as there:
+        for name in ("pipe", "link", "new"):
+            with pytest.raises(UsageProblem, match="is no plain file"):
+                exported(end_of(there.url), tmp_path / name, force=force)
+        assert there.calls == []
+    assert pipe.is_fifo() and link.is_symlink() and own.read_text() == "mine"

@@ -103,6 +103,14 @@ def test_a_token_that_is_kept_here_is_rotated_in_its_place(live: Live) -> None:
     assert "is kept in" in done.out and f"heartbeat token revoke {tokens.fingerprint(kept.text)}" in done.err
     assert here("token", "revoke", tokens.fingerprint(kept.text)).code == 0
     assert here("apply", "--yes").code == 0
+    # and it is kept for whom it is
+    admin = {"HEARTBEAT_TOKEN": now.text}
+    assert here("token", "create", "box2", "--agents", "hint,torv", "--save", env=admin).code == 0
+    first = tokens.stored(live.cli.config_dir, live.url, [])
+    assert first is not None and first.agents == ("hint", "torv")
+    assert here("token", "rotate", tokens.fingerprint(first.text), env=admin).code == 0
+    second = tokens.stored(live.cli.config_dir, live.url, [])
+    assert second is not None and second.agents == first.agents and second.text != first.text
 
 
 def test_a_rotated_token_that_cannot_be_kept_is_named_and_the_old_one_stays(live: Live) -> None:

@@ -145,12 +145,14 @@ def test_a_package_that_is_deleted_meanwhile_costs_the_report_and_nothing_else(h
         sys.executable,
         "-m",
         "heartbeat_cli",
-        *host.words(["sh", "-c", f"rm -rf {package}; exit 3"])[1:],
+        *host.words(["sh", "-c", f"mv {package} {package}-gone; exit 3"])[1:],
     ]
     env = host.cli.environment({"PYTHONPATH": str(package.parent), "HEARTBEAT_URL": "http://127.0.0.1:9"})
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 3
-    assert "Traceback" not in done.stderr and done.stderr.count("this run is not reported") == 1
+    # on a busy machine what reports may have been imported before
+    told = [done.stderr.count(words) for words in ("this run is not reported", "is spooled, not delivered")]
+    assert "Traceback" not in done.stderr and sorted(told) == [0, 1]
 
 
 def test_quiet_says_nothing_of_what_is_kept_and_all_of_what_is_lost(host: Host, tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_a_file_others_could_read_is_private_after_a_save(tmp_path: Path) -> Non
 @given(text=st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=50))
 def test_whatever_the_text_it_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("config")
-    tokens.save(folder, URL, text, "send")
-    assert tokens.stored(folder, URL, []) == tokens.Token(text, "send")
+    tokens.save(folder, URL, text, "send", [text, "hint"])
+    assert tokens.stored(folder, URL, []) == tokens.Token(text, "send", (text, "hint"))
 
 
 class Backend:

@@ -359,8 +359,6 @@ def test_what_is_stopped_is_told_by_everybody_and_applying_starts_it_again(live:
     shown = here("dashboard").out
     assert "the sweep was stopped" in shown and "heartbeat apply starts it again" in shown
     board = here("dashboard", "--json").data["monitor"]
-    [sweep] = [each for each in here("doctor", "--json").data["findings"] if each["check"] == "sweep"]
-    assert (sweep["state"], sweep["fix"]) == ("problem", "heartbeat apply")
     planned = here("apply", "--dry-run")
     assert "! the sweep there was stopped" in planned.out and "nothing was written (dry run)" in planned.out
     assert "stoppedAt" in here("dashboard", "--json").data["monitor"]

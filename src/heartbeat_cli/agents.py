@@ -256,7 +256,13 @@ def outputs(runs: Sequence[Mapping[str, Any]], zone: tzinfo | None) -> list[str 
 def open_tasks(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those that counted, the stale ones first, each kind in the order in which it was last touched."""
     counted = [task for task in tasks if task["counted"] != "no"]
-    return sorted(counted, key=lambda task: (task["counted"] != "stale", task.get("updatedAt", 0)))
+    return sorted(counted, key=lambda task: (task["counted"] != "stale", _touched(task) or 0))
+
+
+def _touched(task: Mapping[str, Any]) -> float | None:
+    """When somebody last did something about a task; older functions tell it only as `updatedAt`."""
+    touched: float | None = task.get("touchedAt", task.get("updatedAt"))
+    return touched
 
 
 def tasks_table(tasks: Sequence[Mapping[str, Any]], now: float, *, ids: bool) -> Table:
@@ -265,12 +271,13 @@ def tasks_table(tasks: Sequence[Mapping[str, Any]], now: float, *, ids: bool) ->
     """
     table = Table((*(("task",) if ids else ()), "status", "counted", "touched", "title and why"))
     for task in tasks:
+        touched = _touched(task)
         table.rows.append(
             (
                 *((str(task["taskId"]),) if ids else ()),
                 str(task["status"]),
                 str(task["counted"]),
-                times.ago(task["updatedAt"], now) if task.get("updatedAt") is not None else "-",
+                "-" if touched is None else times.ago(touched, now),
                 f"{task['title']} · {task['why']}",
             )
         )

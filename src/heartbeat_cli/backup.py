@@ -25,7 +25,7 @@ from typing import Any
 from heartbeat_cli.engine import find_code, find_node
 from heartbeat_cli.errors import HeartbeatError, SettingsProblem, UsageProblem
 from heartbeat_cli.instance import Instance
-from heartbeat_cli.private_files import open_private, sync
+from heartbeat_cli.private_files import open_private, sync, writing
 
 DATABASE = "data.sqlite3"  # the backend's name for it
 PART = ".part"  # ends the name of a folder that is not finished
@@ -114,7 +114,7 @@ def check(instance: Instance, inherited: Mapping[str, str]) -> Contents:
 
 
 def _write(source: Path, file: Path, inherited: Mapping[str, str], *, quiet: bool) -> Contents:
-    with _writing(file), _part(file.with_name(f".{file.name}{PART}")) as part:
+    with writing(file), _part(file.with_name(f".{file.name}{PART}")) as part:
         _copy(source, part, quiet=quiet)
         contents = _checked(part, "the data", inherited)
         (part / DATABASE).replace(file)
@@ -150,15 +150,6 @@ def _present(instance: Instance, inherited: Mapping[str, str]) -> Contents | str
         return _checked(instance.database, "what is there", inherited)
     except HeartbeatError as problem:  # a reason to restore, not to refuse it
         return str(problem)
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """What the disk has against `file` becomes one SettingsProblem that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise SettingsProblem(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,23 @@ def env_local(path: Path, warnings: list[str]) -> tuple[str | None, str]:
     if len(set(found.values())) > 1:
         warnings.append(f"{path} names several addresses ({', '.join(found)}); using {chosen}")
     return found[chosen], f"{chosen} in {path}"
+
+
+def env_value(folder: Path, name: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """What `npx convex`, run in that folder with that environment, takes a variable to be, and where it
+    stands: the environment goes before .env.local, and that before .env.
+    """
+    if name in environ:
+        return (environ[name], name) if environ[name] else None
+    for file in (folder / ".env.local", folder / ".env"):
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        found = dict(map(_env_line, lines)).get(name)
+        if found is not None:
+            return (found, f"{name} in {file}") if found else None
+    return None
 
 
 def _env_line(line: str) -> tuple[str, str]:

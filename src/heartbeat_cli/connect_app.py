@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heartbeat_cli.address import cloud_name
+from heartbeat_cli.address import cloud_name, normalise_url
 from heartbeat_cli.client import MISSING_ANY_FUNCTION, SENTENCE_MAX
+from heartbeat_cli.config_files import env_value
 from heartbeat_cli.contact import ADD_FUNCTIONS
 from heartbeat_cli.errors import Refused, SettingsProblem, Unreachable
 
 PROGRAM = "node_modules/.bin/convex"  # what `npx convex` runs: in the app's folder or one above it
+SELF_HOSTED = "CONVEX_SELF_HOSTED_URL"  # where a self-hosted app's `npx convex` goes, whatever else is said
 ENDS_WITHIN_S = 60.0  # it starts in one second; its login may ask the network several times
 CONFLICT = '"code":"conflict"'  # our refusal, as it quotes it
 SAID_LINES = 12  # of what it said: its error, and not the list of all functions below that
@@ -57,6 +59,24 @@ class App:
                 hint="install its packages (npm install), or pipe a deploy key instead",
             )
         return cls(folder, program)
+
+    def check(self, url: str, environ: Mapping[str, str]) -> None:
+        """Before anything is stored: raises `SettingsProblem` where the app deploys to another self-hosted
+        deployment than that at `url`.
+        """
+        found = env_value(self.folder, SELF_HOSTED, environ)
+        if found is None:
+            return
+        text, source = found
+        try:
+            its = normalise_url(text)
+        except SettingsProblem as problem:
+            raise SettingsProblem(f"{problem} ({source})", hint=problem.hint) from None
+        if its != url:
+            raise SettingsProblem(
+                f"the app deploys to {its} ({source}), and {url} is another address; nothing was stored",
+                hint="connect to the one that is meant, or leave out --app and pipe in its deploy key",
+            )
 
     def run(
         self, path: str, args: Mapping[str, Any], which: Sequence[str], environ: Mapping[str, str]

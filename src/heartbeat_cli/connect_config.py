@@ -52,7 +52,7 @@ class Plan:
         the old one is kept, None where there was none. Raises `SettingsProblem`.
         """
         folder = self.file.parent
-        try:
+        with private_files.writing(self.file):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with private_files.alone_in(folder, ALONE_S):
                 if _read(self.file) != self.was:
@@ -63,8 +63,6 @@ class Plan:
                 kept = None if self.was is None else _keep(self.file, self.was, now_ms)
                 mode = private_files.PRIVATE if self.was is None else self.file.stat().st_mode & 0o777
                 private_files.replace(self.file, self.text, mode)
-        except OSError as error:
-            raise SettingsProblem(f"{self.file} cannot be written: {error.strerror}") from None
         return kept
 
 

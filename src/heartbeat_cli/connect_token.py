@@ -11,6 +11,7 @@ that sends for its own agents only (`heartbeat token create --agents …`), and 
       (a deploy key,     kept, accepted, less ──▶ a new one: stored there, then kept
       npx convex run)    kept, unknown there ──▶ the same one is stored     (an attempt that was cut off)
                          none, or revoked ──▶ a new one: kept, then stored
+      stored, and still unknown there: another deployment has it ──▶ kept no more
 
 A new one is kept first where nothing that works is kept: killed before it is stored, or before anybody heard
 that it was, the next attempt stores the same one, and there is never a second. Where one works that is not
@@ -53,7 +54,8 @@ class Given:
 @dataclass(frozen=True, slots=True)
 class Held:
     """The token that is kept now; or is to be kept, where that is only `planned` (then without a text if it
-    is still to be made). `replaced`: the fingerprint of a valid one that it took the place of.
+    is still to be made). `replaced`: the fingerprint of a valid one that it took the place of. `agents`:
+    those that it may send for, None for all; `host_name`: the host that it was made for.
     """
 
     outcome: Literal["unchanged", "kept", "made", "planned"]
@@ -61,6 +63,7 @@ class Held:
     scope: str | None
     agents: tuple[str, ...] | None = None
     replaced: str | None = None
+    host_name: str | None = None
 
     @property
     def fingerprint(self) -> str | None:
@@ -130,7 +133,10 @@ class Settling:
         if given is not None and (kept is None or own is None or given != kept.text):
             return self._taken(given, own)
         if kept is not None and own is not None and (store is None or _scope(own) == tokens.ADMIN):
-            return _held("unchanged", kept.text, own)
+            held = _held("unchanged", kept.text, own)
+            if not self.planning and (kept.scope, kept.agents) != (held.scope, held.agents):
+                tokens.save(self.config_dir, self.url, kept.text, held.scope, held.agents)
+            return held
         if store is None:
             raise self._nothing(known=kept is not None)
         if self.planning:
@@ -164,9 +170,10 @@ class Settling:
             )
         kept = tokens.stored(self.config_dir, self.url, [])
         before = None if kept is None or own is None else tokens.fingerprint(kept.text)
+        held = _held("planned" if self.planning else "kept", given, found, before)
         if not self.planning:
-            tokens.save(self.config_dir, self.url, given, scope)
-        return _held("planned" if self.planning else "kept", given, found, before)
+            tokens.save(self.config_dir, self.url, given, scope, held.agents)
+        return held
 
     def _made(self, text: str, store: tokens.RunAdmin, before: str | None) -> Held:
         remember(text)
@@ -176,10 +183,15 @@ class Settling:
         tokens.store_first(store, tokens.first_token_args(text, name))
         found = self.ask(text)
         if found is None:
+            # valid at two deployments it would be if it were tried here again
+            if before is None:
+                tokens.drop(self.config_dir, self.url)
+            name = tokens.fingerprint(text)
             raise SettingsProblem(
-                f"the token was stored, but by another deployment than that at {self.url}",
-                hint="the app deploys elsewhere: look at its .env.local, or give --prod; or pipe in the"
-                " deploy key of this one",
+                f"the token {name} was stored, but by another deployment than that at {self.url};"
+                " it is kept nowhere",
+                hint=f"end it there: heartbeat token revoke {name}. The app deploys elsewhere: look at its"
+                " .env.local, or give --prod; or pipe in the deploy key of this one",
             )
         if before is not None:
             tokens.save(self.config_dir, self.url, text, tokens.ADMIN)
@@ -198,8 +210,8 @@ def _held(
     found: Mapping[str, Any],
     before: str | None = None,
 ) -> Held:
-    agents = found.get("agents")
-    return Held(outcome, text, _scope(found), None if agents is None else tuple(agents), before)
+    agents = tuple(found.get("agents") or ()) or None
+    return Held(outcome, text, _scope(found), agents, before, found.get("hostName"))
 
 
 def _scope(found: Mapping[str, Any]) -> str | None:

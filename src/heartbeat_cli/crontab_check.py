@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from heartbeat_cli import crontab_lines, crontab_text
+from heartbeat_cli import crontab_agents, crontab_lines, crontab_text
 from heartbeat_cli.crontab_lines import Entry, Host
 from heartbeat_cli.fleet import Row as Watched
 from heartbeat_cli.schedule import Cron, Interval, Row, schedule_text
@@ -75,24 +75,17 @@ def doubles(text: bytes, rows: Sequence[Row], own: str) -> list[Difference]:
     return found
 
 
-def wrapped(text: bytes, host: Host) -> list[str]:
-    """The agents whose command is run by this home's block."""
-    stands = crontab_text.block_of(text, host.block) or []
-    sections = _sections([line.decode(*crontab_text.ENCODING).removesuffix("\n") for line in stands])
-    return [agent for agent, lines in sections.items() if any(job.startswith("set -- ") for _, job in lines)]
-
-
 def _crontab(wanted: Sequence[Entry], host: Host, text: bytes) -> Iterator[Difference]:
     stands = crontab_text.block_of(text, host.block)
     lines = [line.decode(*crontab_text.ENCODING).removesuffix("\n") for line in stands or []]
-    sections = _sections(lines)
+    sections = crontab_agents.sections(lines)
     found = list(_rows(wanted, sections))
     names = {entry.row.agent for entry in wanted}
     for agent, section in sections.items():
-        if section and agent not in names and agent != crontab_lines.SPOOL_LABEL:
+        if section and agent not in names and agent != crontab_agents.SPOOL_LABEL:
             what = f"the crontab runs {agent}, of which the table says nothing for this host"
             found.append(Difference("extra", agent, what, INSTALL))
-    if wanted and not sections.get(crontab_lines.SPOOL_LABEL):
+    if wanted and not sections.get(crontab_agents.SPOOL_LABEL):
         what = "no line of the crontab delivers what waits in the spool"
         found.append(Difference("missing", None, what, INSTALL))
     yield from found
@@ -136,19 +129,6 @@ def _when(agent: str, whens: set[str], entry: Entry) -> str:
 def _only_at(job: str) -> str | None:
     found = _OPTION.search(job)
     return f"{shlex.split(found[1])[0]} {found[2]}" if found else None
-
-
-def _sections(lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """The lines of each agent, under the comment that names it: (five fields, job)."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    current = ""
-    for line in lines:
-        if line.startswith("# "):
-            label = line.removeprefix("# ")
-            current = label if label == crontab_lines.SPOOL_LABEL else label.partition(":")[0]
-        elif len(parts := line.split(maxsplit=5)) > 5:  # noqa: PLR2004 - five fields and what to do
-            found.setdefault(current, []).append((" ".join(parts[:5]), parts[5]))
-    return found
 
 
 def _deployment(rows: Sequence[Row], agents: Sequence[Watched]) -> Iterator[Difference]:

@@ -20,7 +20,8 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heartbeat_cli import crontab_job, crontab_text, crontab_zones, firing, times
+from heartbeat_cli import crontab_agents, crontab_job, crontab_text, crontab_zones, firing, times
+from heartbeat_cli.crontab_agents import SPOOL_LABEL
 from heartbeat_cli.durations import duration_text
 from heartbeat_cli.errors import CrontabProblem, ScheduleProblem
 from heartbeat_cli.schedule import Interval, Row, schedule_text
@@ -33,7 +34,6 @@ DAY_HOURS = 24
 DAY_MINUTES = DAY_HOURS * HOUR_MINUTES
 COMMAND_LIMIT = 998  # bytes after the five fields: Debian's cron refuses more (MAX_COMMAND of its cron.h)
 SPOOL_WHEN = "*/5 * * * *"
-SPOOL_LABEL = "the spool: what could not be delivered"
 PROVES = "proves that cron runs, not that the agent works"
 SHELL = "/bin/sh"  # of cron, where a crontab names none
 # Shells known to read our lines; for any other the block has lines of its own that set the usual one
@@ -55,7 +55,8 @@ class Host:
 
     `program` is an argument list of absolute paths; `variables` are what our settings need and cron lacks.
     `shell` runs the commands, and `bracket` says that it cannot read our lines. `restored` are arguments of
-    env(1) that give a command the environment it would have without us.
+    env(1) that give a command the environment it would have without us. `reports` are the agents that its
+    token may report for (None: all), `runs` those whose command the crontab runs all the same.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Host:
     shell: str = SHELL
     bracket: bool = False
     restored: Sequence[str] = ()
+    reports: frozenset[str] | None = None
+    runs: frozenset[str] = frozenset()
 
     @property
     def block(self) -> str:
@@ -122,7 +125,8 @@ def host_of(settings: Settings, text: bytes | None, etc: Path = Path("/etc")) ->
             f"the folder {str(home)!r} has a line break in its name, which no crontab can have"
         )
     text = text or b""
-    above = crontab_text.variables(text, crontab_text.block_begins(text, shlex.quote(str(home))))
+    name = shlex.quote(str(home))
+    above = crontab_text.variables(text, crontab_text.block_begins(text, name))
     shell = above.get("SHELL", SHELL)
     found_by_cron = {
         "XDG_CONFIG_HOME": above.get("XDG_CONFIG_HOME", f"{_cron_home(above)}/.config"),
@@ -147,6 +151,8 @@ def host_of(settings: Settings, text: bytes | None, etc: Path = Path("/etc")) ->
         shell=shell,
         bracket=Path(shell).name not in READS_LINES,
         restored=sorted(restored, key=lambda word: "=" in word),
+        reports=crontab_agents.reported(settings, above),
+        runs=frozenset(crontab_agents.running(text, name)),
     )
 
 
@@ -155,15 +161,38 @@ def concerned(rows: Sequence[Row], host_name: str) -> list[Row]:
     return [row for row in rows if row.host is None or row.host == host_name]
 
 
+def lined(rows: Sequence[Row], host: Host) -> list[Row]:
+    """The rows that get lines: of those that concern this host, the ones that its token may report for, and
+    the ones that it runs already.
+    """
+    agents = None if host.reports is None else host.reports | host.runs
+    return [row for row in concerned(rows, host.name) if agents is None or row.agent in agents]
+
+
+def unreported(rows: Sequence[Row], host: Host) -> list[str]:
+    """What a person should know of the other rows that concern this host."""
+    others = [row.agent for row in concerned(rows, host.name) if row.agent not in (host.reports or ())]
+    if host.reports is None or not others:
+        return []
+    without = ", ".join(agent for agent in others if agent not in host.runs)
+    going = ", ".join(agent for agent in others if agent in host.runs)
+    why = "for which the token that is kept here may not report"
+    return [
+        *([f"no lines for {without}, {why}: the table is to name their host"] if without else []),
+        *([f"the crontab goes on running {going}, {why}"] if going else []),
+        f"  if they are to run on {host.name}, it needs another token (heartbeat token create --agents)",
+    ]
+
+
 def entries(rows: Sequence[Row], host: Host, page: str, now_ms: int) -> list[Entry]:
-    """The crontab lines of every row that concerns this host, in the order of the table.
+    """The crontab lines of every row that is to have some here, in the order of the table.
 
     Raises `ScheduleProblem` naming `page` and the line of each row that no crontab can keep, with what to
     write instead.
     """
     found: list[Entry] = []
     problems: list[tuple[int, str]] = []
-    for row in concerned(rows, host.name):
+    for row in lined(rows, host):
         try:
             found.append(_entry(row, host, now_ms))
         except ValueError as problem:

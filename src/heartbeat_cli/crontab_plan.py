@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from heartbeat_cli import crontab, crontab_check, crontab_lines, crontab_text
+from heartbeat_cli import crontab, crontab_agents, crontab_check, crontab_lines, crontab_text
 from heartbeat_cli.config import Settings
 from heartbeat_cli.crontab_lines import Host
 from heartbeat_cli.errors import CrontabProblem
@@ -53,7 +53,7 @@ class Plan:
 
 
 def install(settings: Settings, rows: Sequence[Row], now_ms: int) -> Plan:
-    """The lines of the rows that concern this host in the place of those that are there.
+    """The lines of the rows that are to have some here in the place of those that are there.
 
     Raises `ScheduleProblem` for rows that no crontab can keep, `CrontabProblem`.
     """
@@ -64,9 +64,13 @@ def install(settings: Settings, rows: Sequence[Row], now_ms: int) -> Plan:
     was = crontab.read(settings.inherited)
     host = crontab_lines.host_of(settings, was)
     entries = crontab_lines.entries(rows, host, str(settings.schedule_path), now_ms)
+    others = crontab_lines.unreported(rows, host)
+    if not entries:
+        plan = remove(settings)
+        return replace(plan, notes=(*others, *plan.notes))
     commands = {entry.row.agent: entry.row.command for entry in entries if entry.row.command}
     text = crontab_text.installed(was or b"", host.block, crontab_lines.block(entries, host), commands)
-    notes = [*crontab_lines.warnings(was, host), *crontab_lines.moved(was, text, host)]
+    notes = [*others, *crontab_lines.warnings(was, host), *crontab_lines.moved(was, text, host)]
     doubles = crontab_check.doubles(text, [entry.row for entry in entries], host.block)
     notes += [double.what for double in doubles]
     return Plan(settings, host, was, text, tuple(notes))
@@ -83,7 +87,7 @@ def remove(settings: Settings) -> Plan:
     held = {agent for agent, _ in crontab_text.held(was or b"", host.block)}
     notes = [
         f"nothing runs {agent} any more: its command stood in the block only"
-        for agent in crontab_check.wrapped(was or b"", host)
+        for agent in crontab_agents.running(was or b"", host.block)
         if agent not in held
     ]
     return Plan(settings, host, was, text, tuple(notes))

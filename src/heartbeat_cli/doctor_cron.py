@@ -208,6 +208,7 @@ def crontab_block(cron: Cron) -> Iterator[Finding]:
         if rows:
             raise
         return  # no cron here, and none is needed
+    rows = crontab_lines.lined(rows, host)
     found = crontab_check.check(rows, host, text, None, cron.now_ms())
     stands = crontab_text.block_of(text or b"", host.block) is not None
     if rows and not stands:

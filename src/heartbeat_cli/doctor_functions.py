@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from heartbeat_cli import contract
@@ -71,19 +71,19 @@ def token(there: There) -> Iterator[Finding]:
         yield tell(f"{which} may only {scope}: send is refused", _other_token(settings))
         return
     meant_for = found.get("hostName")
-    if meant_for and meant_for != settings.host:
-        yield warning(
-            f"{which} was made for the host {meant_for}, this is {settings.host}", _other_token(settings)
-        )
-        return
+    elsewhere = bool(meant_for) and meant_for != settings.host
     agents: list[str] = list(found.get("agents") or ())
     only = f", for {', '.join(agents)}" if agents else ""
     others = sorted(_agents_here(there) - set(agents)) if agents else []
+    if elsewhere:
+        fix = f"if this is that one, write host = its name into config.toml; else {_other_token(settings)}"
+        yield warning(f"{which} was made for the host {meant_for}, this is {settings.host}", fix)
     if others:
         say = f"{which} may send{only} only, not for {', '.join(others)}"
-        yield problem(say, _other_token(settings, ",".join([*agents, *others])))
-        return
-    yield ok(f"{which} is valid, scope {scope or 'not told'}{only}")
+        fix = _other_token(settings, agents + others)
+        yield problem(say, f"write their host into the schedule's column host; or {fix}")
+    if not elsewhere and not others:
+        yield ok(f"{which} is valid, scope {scope or 'not told'}{only}")
 
 
 def _agents_here(there: There) -> set[str]:
@@ -111,9 +111,10 @@ def _valid_token(settings: Settings) -> str:
     return "heartbeat local up" if settings.is_local else _other_token(settings)
 
 
-def _other_token(settings: Settings, agents: str | None = None) -> str:
+def _other_token(settings: Settings, agents: Sequence[str] = ()) -> str:
     save = f"heartbeat token save --url {settings.url} < FILE"
-    create = f"heartbeat token create {word(settings.host)}{f' --agents {word(agents)}' if agents else ''}"
+    only = f" --agents {word(','.join(agents))}" if agents else ""
+    create = f"heartbeat token create {word(settings.host)}{only}"
     return f"where an admin token is kept: {create}; then here: {save}"
 
 

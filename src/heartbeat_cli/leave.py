@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 from heartbeat_cli import private_files
 from heartbeat_cli.client import UNAUTHORIZED, Connection
-from heartbeat_cli.errors import HeartbeatError, Refused, SettingsProblem, Unreachable
+from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable
 from heartbeat_cli.move_ends import End, Patient, Told
 from heartbeat_cli.tokens import ADMIN, fingerprint
 
@@ -151,8 +151,6 @@ def _notes(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 def _note(data_dir: Path, url: str, note: Mapping[str, Any]) -> None:
     file = data_dir / FILE
-    try:
+    with private_files.writing(file):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         private_files.replace(file, json.dumps({**_notes(data_dir), url: note}).encode())
-    except OSError as error:
-        raise SettingsProblem(f"{file} cannot be written: {error.strerror}") from None

@@ -11,10 +11,12 @@ move that was killed, wherever, is done by doing it again.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -25,7 +27,8 @@ from heartbeat_cli.move_export import Exported, export, part_of
 from heartbeat_cli.move_format import Verified
 from heartbeat_cli.move_import import Imported, import_file
 from heartbeat_cli.move_records import KINDS
-from heartbeat_cli.output import shown
+from heartbeat_cli.output import look_of, shown
+from heartbeat_cli.private_files import alone_in, try_lock, writing
 
 if TYPE_CHECKING:
     from heartbeat_cli.command import Edge
@@ -34,6 +37,9 @@ __all__ = ["Copied", "End", "Progress", "Told", "copy", "end_of", "export_from",
 
 LINE_EACH_S = 5.0  # into a file or a pipe: what somebody who looks now and then wants to know
 REDRAWN_EACH_S = 0.1  # on a terminal: as often as anybody can read
+FOLDER = "tmp"  # what the names of private folders begin with
+LOCK = "lock"  # in each of them, locked as long as its move goes on
+ALONE_S = 1.0  # others take a few milliseconds to make theirs
 
 
 def end_of(edge: Edge) -> End:
@@ -59,14 +65,40 @@ def made(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def private_folder(data_dir: Path) -> Iterator[Path]:
+    """A folder of our user's alone for a file that is gone afterwards, on the disk that the data is on. If we
+    are killed, the next move finds it, unlocked. Raises `SettingsProblem`.
+    """
+    parent = made(places(data_dir))
+    with ExitStack() as stack:
+        with writing(parent), alone_in(parent, ALONE_S):
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER, dir=parent))
+            lock = stack.enter_context((Path(name) / LOCK).open("wb"))
+            try_lock(lock.fileno())
+        yield Path(name)
+
+
+def clear(data_dir: Path) -> None:
+    """Remove the private folders of moves that were killed."""
+    parent = places(data_dir)
+    with alone_in(parent, ALONE_S):
+        for folder in parent.glob(f"{FOLDER}*/"):
+            with suppress(OSError), (folder / LOCK).open("rb") as lock:
+                if try_lock(lock.fileno()):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 def export_from(source: End, file: Path, told: Told, *, force: bool) -> Exported:
     """As `move_export.export`, now."""
     return export(source, file, told, force=force, at=time.time_ns() // 1_000_000)
 
 
-def import_into(target: End, file: Path, data_dir: Path, told: Told) -> tuple[Verified, Imported]:
+def import_into(
+    target: End, file: Path, data_dir: Path, told: Told, called: Path | None = None
+) -> tuple[Verified, Imported]:
     """As `move_import.import_file`, with its places in the data folder."""
-    return import_file(target, file, places(data_dir), told)
+    return import_file(target, file, places(data_dir), told, called)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +125,14 @@ def copy(source: End, target: End, data_dir: Path, told: Told) -> Copied:
     return Copied(exported, imported)
 
 
+def amount(number: int, kind: str) -> str:
+    """`1 flip`, `12 flips`."""
+    return f"{number:,} {KINDS[kind] if number == 1 else kind}"
+
+
 def in_words(counts: dict[str, int]) -> str:
     """`100,000 heartbeats, 12 flips and 4 agents`."""
-    parts = [f"{counts[kind]:,} {word if counts[kind] == 1 else kind}" for kind, word in KINDS.items()]
+    parts = [amount(counts[kind], kind) for kind in KINDS]
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -129,6 +166,9 @@ class Progress:
         if not self._redraws:
             self._write(f"{line}\n")
             return
+        columns = look_of(self._stream, colour=False, columns=None).columns
+        if len(line) >= columns:  # what is wrapped cannot be drawn over
+            line = f"{line[: columns - 2]}…"
         self._write(f"\r{line.ljust(self._width)}")
         self._width = len(line)
 

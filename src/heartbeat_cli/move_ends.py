@@ -28,7 +28,8 @@ PAUSE_S = 0.25  # before the second try; doubled for each ...
 PAUSE_MOST_S = 5.0  # ... up to this
 SMALLER_BY = 4  # each time a call with so many records failed: the line may be slow, the functions at a limit
 FAILURES = 6  # of the functions themselves: enough to come down from 500 records to one, and try that again
-# A call leaves its body behind in circles of objects: some hundreds of them, and up to a megabyte each time
+# A call leaves its body behind in circles of objects: some hundreds of them, and up to a megabyte each time.
+# As long as there is a connection
 OBJECTS_BEFORE_GC = 1_000
 GO_ON = "type the same again: it goes on where it was"
 
@@ -70,10 +71,10 @@ class Patient:
     _next: int = 0
     _answered: bool = False
     _connection: Connection | None = None
+    _threshold: tuple[int, int, int] = (0, 0, 0)  # gc's, as it was without one
     _deadline: Deadline = field(init=False)
 
     def __post_init__(self) -> None:
-        gc.set_threshold(OBJECTS_BEFORE_GC)
         self._next = self.most
         self._deadline = Deadline(self.end.deadline_s)
 
@@ -114,9 +115,12 @@ class Patient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            gc.set_threshold(*self._threshold)
 
     def _connected(self) -> Connection:
         self._deadline.renew()
         if self._connection is None:
             self._connection = self.end.connect(self._deadline)
+            self._threshold = gc.get_threshold()
+            gc.set_threshold(OBJECTS_BEFORE_GC)
         return self._connection

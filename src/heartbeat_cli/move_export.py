@@ -2,7 +2,8 @@
 
     (nothing) ──first page──▶ FILE.part ──page and checkpoint, again and again──▶ the end, synced ──▶ FILE
                                   ▲    killed at any instant    │
-                                  └── next time: cut to its last whole checkpoint, and on from there
+                                  └── next time: cut to its last whole checkpoint, and on from there; but
+                                      anew after an hour, for what is in it is as of then
 
 A checkpoint carries the digest of everything before it, so that a part is believed up to exactly where it is
 what was written. One process at a time writes a part, under a lock on it.
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from heartbeat_cli import __version__
-from heartbeat_cli.errors import HeartbeatError, Refused, SettingsProblem, Unreachable, UsageProblem
+from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable, UsageProblem
 from heartbeat_cli.move_ends import End, Patient, Told
 from heartbeat_cli.move_format import (
     CHECKPOINT,
@@ -33,7 +34,7 @@ from heartbeat_cli.move_format import (
     header,
 )
 from heartbeat_cli.move_records import KINDS, Misfit, checked
-from heartbeat_cli.private_files import open_private, sync, try_lock
+from heartbeat_cli.private_files import open_private, sync, try_lock, writing
 
 if TYPE_CHECKING:
     from heartbeat_cli.client import Connection
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 EXPORT = "queries/exportRecords"
 BY = f"convex-heartbeat {__version__}"
 PART = ".part"
+STALE_AFTER_MS = 3_600_000  # a part: what agents say at its end would be of heartbeats that are not in it
 PAGE = (
     500  # records of one call: some 300 kB, the most often; the functions end a page of longer ones earlier
 )
@@ -86,16 +88,14 @@ def export(source: End, file: Path, told: Told, *, force: bool, at: int) -> Expo
     SettingsProblem (it cannot be written), Refused, Unreachable; the part then stays, unless it is empty.
     """
     file = file.absolute()
-    if file.is_dir():
-        raise UsageProblem(f"{file} is a folder", hint="Name a file in it.")
-    if file.exists() and not force:
-        raise UsageProblem(f"{file} exists", hint="Name another file, or add --force to replace it.")
     part = part_of(file)
-    with _writing(file), _locked(part) as out:
-        place = _resumed(out, part, source.url, force=force)
+    with writing(file):
+        _check(file, part, force=force)
+    with writing(file), _locked(part) as out:
+        head = {"what": WHAT, "format": FORMAT, "from": source.url, "at": at, "by": BY}
+        place = _resumed(out, part, head, told, force=force)
         went_on_from = place.total
         patient = Patient(source, PAGE, told)
-        head = {"what": WHAT, "format": FORMAT, "from": source.url, "at": at, "by": BY}
         try:
             _write(patient, out, place, head)
         except Refused as refused:
@@ -111,6 +111,19 @@ def export(source: End, file: Path, told: Told, *, force: bool, at: int) -> Expo
         part.replace(file)
         sync(file.parent)
     return Exported(file, place.counts, place.offset, went_on_from)
+
+
+def _check(file: Path, part: Path, *, force: bool) -> None:
+    """Raise UsageProblem if a file cannot be put there, or may not. Nothing but a file is ever replaced: no
+    pipe, no device, no link, which leads to what another program reads.
+    """
+    if file.is_dir():
+        raise UsageProblem(f"{file} is a folder", hint="Name a file in it.")
+    for place in (file, part):
+        if place.is_symlink() or (place.exists() and not place.is_file()):
+            raise UsageProblem(f"{place} is no plain file", hint="Name another, or - for standard output.")
+    if file.exists() and not force:
+        raise UsageProblem(f"{file} exists", hint="Name another file, or add --force to replace it.")
 
 
 def _write(patient: Patient, out: BinaryIO, place: _Place, head: Mapping[str, Any]) -> None:
@@ -170,14 +183,21 @@ def _checkpoint(out: BinaryIO, place: _Place, following: str) -> None:
     out.flush()
 
 
-def _resumed(out: BinaryIO, part: Path, url: str, *, force: bool) -> _Place:
-    """Where to go on in `out`, which is cut to there: its last checkpoint, or its beginning."""
+def _resumed(out: BinaryIO, part: Path, head: Mapping[str, Any], told: Told, *, force: bool) -> _Place:
+    """Where to go on in `out`, which is cut to there: its last checkpoint, or its beginning. `head`: what its
+    header would be now.
+    """
     place = _Place()
     reader = Reader(part, out)
     lines = reader.lines()
     try:
-        if os.fstat(out.fileno()).st_size and header(reader, lines)["from"] != url:
-            raise UsageProblem(f"{part} is of another deployment")
+        if os.fstat(out.fileno()).st_size:
+            found = header(reader, lines)
+            if found["from"] != head["from"]:
+                raise UsageProblem(f"{part} is of another deployment")
+            if head["at"] - found["at"] > STALE_AFTER_MS:
+                told.note(f"{part} was begun more than an hour ago: beginning anew")
+                return _begin(out)
         for line in lines:
             if line.kind == CHECKPOINT:
                 counts = dict.fromkeys(KINDS, 0) | line.value["counts"]
@@ -186,7 +206,8 @@ def _resumed(out: BinaryIO, part: Path, url: str, *, force: bool) -> _Place:
     except BadFile as bad:
         # what was being written when it was cut off; but a file that never was a part is somebody's
         if reader.number <= 1 and not force and not _torn(out):
-            raise UsageProblem(f"{part} is in the way: {bad}", hint="Remove it, or add --force.") from None
+            said = str(bad).removeprefix(f"{part}").removeprefix(" is no export of ours:").lstrip(", ")
+            raise UsageProblem(f"{part} is in the way: {said}", hint="Remove it, or add --force.") from None
     except UsageProblem as problem:
         if not force:
             problem.hint = "Export from that one, or add --force to begin anew."
@@ -211,15 +232,6 @@ def _begin(out: BinaryIO) -> _Place:
     out.seek(0)
     out.truncate()
     return _Place()
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """What the disk has against `file` becomes one SettingsProblem that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise SettingsProblem(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from heartbeat_cli.errors import HeartbeatError, UsageProblem
-from heartbeat_cli.move_records import KINDS, QUOTED_MAX, RECORDS, TEXT, Misfit, one_of, shape
+from heartbeat_cli.move_records import KIND_OF, KINDS, QUOTED_MAX, RECORDS, TEXT, Misfit, one_of, shape
 from heartbeat_cli.shapes import COUNT, INSTANT
 
 WHAT = "convex-heartbeat export"
@@ -38,7 +38,7 @@ _CHECKPOINT = shape(
         "sha256": TEXT,
     }
 )
-_END = shape({"counts": _COUNTS, "sha256?": TEXT})
+_END = shape({"counts": _COUNTS, "sha256": TEXT})
 _CONTROL_LINES = {HEADER: _HEADER, CHECKPOINT: _CHECKPOINT, END: _END}
 
 
@@ -68,7 +68,8 @@ class Line:
 class Reader:
     """Reads the lines of an export, and keeps in mind what was left out, and the digest of what was read.
 
-    `verifies`: from the beginning on, digests are held against what was read; else they were before.
+    `path`: what its errors call it. `verifies`: from the beginning on, digests are held against what was
+    read; else they were before.
     """
 
     path: Path
@@ -154,30 +155,29 @@ class Verified:
         return sum(self.counts.values())
 
 
-def verify(path: Path, tick: Callable[[int], None] = lambda number: None) -> Verified:
+def verify(path: Path, called: Path | None = None) -> Verified:
     """Read all of a file: it is ours, of a format that we read, whole and unchanged. Raises `BadFile`.
 
-    `tick` is told the number of each line.
+    `called`: what errors call it, if it is a copy.
     """
     counts = dict.fromkeys(KINDS, 0)
-    kinds = {word: kind for kind, word in KINDS.items()}
+    called = called or path
     with open_export(path) as file:
-        reader = Reader(path, file)
+        reader = Reader(called, file)
         lines = reader.lines()
         head = header(reader, lines)
         end: Line | None = None
         for line in lines:
-            tick(line.number)
             if end is not None or line.kind == HEADER:
                 raise reader.bad("comes after the end" if end else "is a second header")
-            if line.kind in kinds:
-                counts[kinds[line.kind]] += 1
+            if line.kind in KIND_OF:
+                counts[KIND_OF[line.kind]] += 1
             elif line.value["counts"] != {kind: counts[kind] for kind in line.value["counts"]}:
                 raise reader.bad(f"counts {_told(line.value['counts'])}, and before it are {_told(counts)}")
             if line.kind == END:
                 end = line
         if end is None:
-            raise BadFile(f"{path} ends after line {reader.number}, without its end: it is no whole export")
+            raise BadFile(f"{called} ends after line {reader.number}, without its end: it is no whole export")
         ignored = [f"lines of the kind {kind}" for kind in sorted(reader.ignored_kinds)]
         ignored += [f"the field {name}" for name in sorted(reader.ignored_fields)]
         return Verified(head["from"], int(head["at"]), counts, reader.digest(), tuple(ignored))
@@ -188,7 +188,8 @@ def header(reader: Reader, lines: Iterator[Line]) -> dict[str, Any]:
     try:
         line = next(lines, None)
     except BadFile as bad:
-        raise BadFile(f"{reader.path} is no export of ours: {bad}") from None
+        said = str(bad).removeprefix(f"{reader.path}, ")
+        raise BadFile(f"{reader.path} is no export of ours: {said}") from None
     if line is None or line.kind != HEADER or line.value["what"] != WHAT:
         raise BadFile(f"{reader.path} is no export of ours: line 1 does not say that it is one")
     if line.value["format"] != FORMAT:

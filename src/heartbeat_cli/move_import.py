@@ -4,8 +4,10 @@
                    ▲ the place of the last answered batch is kept in the data folder; next time that batch is
                    └ sent again, and if the deployment knows it, it goes on there, else from the beginning
 
-The functions know what they have: the place saves time, and is never believed. It is kept by what is in the
-file and where it goes, so that another name for the file, or another file of that name, changes nothing.
+The functions know what they have: the place saves time, and is never believed; the first batch is sent again
+too. It is kept by what is in the file and where it goes, so that another name for the file, or another file
+of that name, changes nothing. None is kept past agents: they are few, and a deployment that has nothing else
+may know them from its schedule.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from heartbeat_cli.move_ends import End, Patient, Told
 from heartbeat_cli.move_format import Line, Reader, Verified, open_export, verify
-from heartbeat_cli.move_records import KINDS
+from heartbeat_cli.move_records import KIND_OF, KINDS
 from heartbeat_cli.private_files import replace
 
 if TYPE_CHECKING:
@@ -81,14 +83,16 @@ class _Place:
     last: int = 0
 
 
-def import_file(target: End, file: Path, places: Path, told: Told) -> tuple[Verified, Imported]:
+def import_file(
+    target: End, file: Path, places: Path, told: Told, called: Path | None = None
+) -> tuple[Verified, Imported]:
     """Take all records of `file` into `target`, each once, whatever was taken before.
 
-    `places`: the folder for places. Raises BadFile or UsageProblem before anything was sent, Refused,
-    Unreachable; what was sent by then is taken.
+    `places`: the folder for places. `called`: what `file` is a copy of. Raises BadFile or UsageProblem before
+    anything was sent, Refused, Unreachable; what was sent by then is taken.
     """
-    told.progress(f"reading {file}")
-    verified = verify(file)
+    told.progress(f"reading {called or file}")
+    verified = verify(file, called)
     kept = _Keeper.of(places, verified.digest, target.url)
     patient = Patient(target, BATCH, told)
     try:
@@ -107,6 +111,7 @@ def _send(
 ) -> Imported:
     done, records = place.done, place.records
     done.went_on_from = records
+    keeps = True
     for batch in _batches(file, place.offset, place.number):
         left = batch
         while left:
@@ -114,13 +119,15 @@ def _send(
             sent, left = left[: patient.size], left[patient.size :]
             _count(done, sent, answer)
         records += len(batch)
-        save(_Place(batch[-1].end, batch[-1].number, records, done, batch[0].end - batch[0].size))
+        keeps = keeps and batch[0].kind != KINDS["agents"]
+        if keeps:
+            save(_Place(batch[-1].end, batch[-1].number, records, done, batch[0].end - batch[0].size))
         patient.told.progress(f"{records:,} of {total:,} records")
     return done
 
 
 def _taken(patient: Patient, lines: list[Line]) -> dict[str, Any]:
-    kind = _KIND_OF[lines[0].kind]
+    kind = KIND_OF[lines[0].kind]
 
     def call(caller: Connection, size: int) -> dict[str, Any]:
         body = {"kind": kind, "records": [line.value for line in lines[:size]]}
@@ -129,11 +136,8 @@ def _taken(patient: Patient, lines: list[Line]) -> dict[str, Any]:
     return patient.ask(call)
 
 
-_KIND_OF = {word: kind for kind, word in KINDS.items()}
-
-
 def _count(done: Imported, sent: list[Line], answer: Mapping[str, Any]) -> None:
-    taken = done.taken[_KIND_OF[sent[0].kind]]
+    taken = done.taken[KIND_OF[sent[0].kind]]
     taken.recorded += int(answer["recorded"])
     taken.updated += int(answer["updated"])
     taken.known += int(answer["known"])
@@ -153,7 +157,7 @@ def _batches(file: Path, offset: int, number: int = 0) -> Iterator[list[Line]]:
     with open_export(file) as opened:
         opened.seek(offset)
         for line in Reader(file, opened, number, offset, verifies=False).lines():
-            if line.kind not in _KIND_OF:
+            if line.kind not in KIND_OF:
                 continue
             full = len(batch) >= BATCH or size + line.size > BATCH_BYTES
             if batch and (full or line.kind != batch[0].kind):
@@ -166,9 +170,11 @@ def _batches(file: Path, offset: int, number: int = 0) -> Iterator[list[Line]]:
 
 
 def _is_known(patient: Patient, file: Path, place: _Place) -> bool:
-    """Whether the deployment has what it answered last: it may be another one by now, or an older backup."""
-    answer = _taken(patient, next(_batches(file, place.last)))
-    return bool(answer["known"]) and not answer["recorded"]
+    """Whether the deployment has what it answered first and last: it may be another one by now, or an older
+    backup.
+    """
+    answers = [_taken(patient, next(_batches(file, offset))) for offset in (0, place.last)]
+    return all(answer["known"] and not answer["recorded"] for answer in answers)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ QUOTED_MAX = 40  # characters of a word in our sentence
 # The kinds of records, in the order of a file, by the names that the functions have for them. Agents come
 # last: their rows then know of everything that comes before
 KINDS = {"heartbeats": "heartbeat", "flips": "flip", "agents": "agent"}
+KIND_OF = {word: kind for kind, word in KINDS.items()}
 
 
 class Misfit(Exception):

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from heartbeat_cli.errors import SettingsProblem
+
 PRIVATE = 0o600
 LOCK_PAUSE_S = 0.005  # between two tries; holders need well under a millisecond
 OTHERS_MAY_USE = stat.S_IRWXG | stat.S_IRWXO
@@ -22,6 +24,15 @@ def open_private(file: Path, flags: int = 0) -> int:
     handle = os.open(file, os.O_RDWR | os.O_CREAT | flags, PRIVATE)
     os.fchmod(handle, PRIVATE)
     return handle
+
+
+@contextmanager
+def writing(what: Path | str) -> Iterator[None]:
+    """What the disk has against writing `what` becomes one `SettingsProblem` that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsProblem(f"{what} cannot be written: {error.strerror or error}") from None
 
 
 def sync(place: Path) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from heartbeat_cli import local
 from heartbeat_cli.crontab import user
-from heartbeat_cli.errors import HeartbeatError, SettingsProblem
+from heartbeat_cli.errors import HeartbeatError
 from heartbeat_cli.instance import TURN_WAITS_S, Instance
-from heartbeat_cli.private_files import replace
+from heartbeat_cli.private_files import replace, writing
 
 UNIT = "heartbeat-local.service"
 ANSWERS_WITHIN_S = 5.0  # it takes milliseconds; one that does not answer is as good as none
@@ -148,11 +148,9 @@ def unit(instance: Instance, command: Sequence[str], variables: Mapping[str, str
 
 def write(file: Path, text: str) -> None:
     """Make `text` the unit's file in one step. Raises SettingsProblem."""
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace(file, text.encode())
-    except OSError as error:
-        raise SettingsProblem(f"{file} cannot be written: {error.strerror or error}") from None
 
 
 def _quoted(text: str) -> str:

@@ -213,6 +213,7 @@ _TASK = {
     "status": TEXT,
     "counted": TEXT,
     "why": TEXT,
+    "touchedAt?": INSTANT,
     "updatedAt?": INSTANT,
 }
 _TOKEN = {
@@ -279,7 +280,7 @@ ANSWERS: dict[str, Any] = {
         "mirrored?": FLAG,
         "unknownStatuses?": [TEXT],
     },
-    "queries/getToken": {"scope?": TEXT, "agents?": [TEXT], "older?": [TEXT]},
+    "queries/getToken": {"scope?": TEXT, "agents?": [TEXT], "hostName?": TEXT, "older?": [TEXT]},
     "mutations/recordHeartbeat": _RECORDED,
     "mutations/recordHeartbeats": {"results": [_RESULT]},
     "mutations/applySchedule": _applied,

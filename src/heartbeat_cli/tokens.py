@@ -16,6 +16,7 @@ shows that it is never used. A kept token that the local backend does not accept
 tokens.toml:   ["https://happy-animal-123.convex.cloud"]
                token = "…"
                scope = "send"
+               agents = ["hint", "torv"]        those that it may send for; without this: all, or not known
 """
 
 from __future__ import annotations
@@ -51,10 +52,13 @@ RunAdmin = Callable[[str, Mapping[str, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token's text (never in a repr) and its scope, None when the file does not say."""
+    """A token's text (never in a repr), its scope, and the agents that it may send for: None when the file
+    does not say.
+    """
 
     text: str = field(repr=False)
     scope: str | None
+    agents: tuple[str, ...] | None = None
 
 
 def path(config_dir: Path) -> Path:
@@ -112,22 +116,27 @@ def stored(config_dir: Path, url: str, warnings: list[str]) -> Token | None:
     if scope is not None and scope not in SCOPES:
         warnings.append(f"{file}: the scope {scope!r} of {url} is none of {', '.join(SCOPES)}")
         scope = None
-    return Token(entry["token"], scope)
+    agents = entry.get("agents")
+    if not isinstance(agents, list) or not all(isinstance(agent, str) for agent in agents):
+        agents = None
+    return Token(entry["token"], scope, tuple(agents) if agents else None)
 
 
-def save(config_dir: Path, url: str, text: str, scope: str | None) -> Path:
+def save(
+    config_dir: Path, url: str, text: str, scope: str | None, agents: Sequence[str] | None = None
+) -> Path:
     """Keep `text` as the token for `url`, in place of an older one; the others stay. Returns the file.
 
     The file is 0600 from its first byte and replaced in one step: a crash leaves the old one or the
     new one. Raises `SettingsProblem` when it cannot be written.
     """
     file = path(config_dir)
+    said = {"scope": scope, "agents": list(agents or ())}
+    entry: dict[str, Any] = {"token": text, **{name: value for name, value in said.items() if value}}
     try:
         config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with alone_in(config_dir, SAVE_WAITS_S):
-            replace(
-                file, _toml(_entries(file) | {url: {"token": text} | ({"scope": scope} if scope else {})})
-            )
+            replace(file, _toml(_entries(file) | {url: entry}))
     except OSError as error:
         raise SettingsProblem(f"the token cannot be kept in {file}: {error.strerror}") from None
     return file
@@ -160,8 +169,14 @@ def _toml(tables: Mapping[str, Mapping[str, Any]]) -> bytes:
     lines = ["# Access tokens, one per deployment address. Keep this file to yourself (0600)."]
     for name, entry in sorted(tables.items()):
         lines.append(f"\n[{_toml_text(name)}]")
-        lines += [f"{key} = {_toml_text(str(value))}" for key, value in entry.items()]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in entry.items()]
     return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return _toml_text(str(value))
 
 
 def _toml_text(text: str) -> str:

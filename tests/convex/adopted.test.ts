@@ -6,7 +6,7 @@ import { makeFunctionReference } from "convex/server";
 import type { Id } from "../../convex/_generated/dataModel";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { adopt, codeOf, copyApp, modulesOf } from "./adopted";
-import { type App, type Args, bundle, type Engine, memoryEngine, processEngine, START_AT } from "./engines";
+import { type App, type Args, bundle, type Engine, memoryEngine, onProcess, START_AT } from "./engines";
 import { DAY, every, HOUR, TOKENS, World } from "./world";
 
 type Team = { _id: string; handle: string; kind: string; heartbeat?: Args; joinedAt: number };
@@ -362,16 +362,13 @@ describe("on the local backend", () => {
   const functions = join(folder, "functions.mjs");
   beforeAll(() => bundle(convex, functions));
 
-  test.each(stories)("$title", async ({ tell }) => {
-    const engine = await processEngine(functions);
-    try {
+  test.each(stories)("$title", ({ tell }) =>
+    onProcess(functions, async (engine) => {
       const adopted = new Adopted(engine);
       await adopted.begin();
       await tell(adopted);
-    } finally {
-      await engine.stop();
-    }
-  });
+    }),
+  );
 });
 
 test("docs/adopt.md shows the whole fleet.ts that is tested here, and a mutation as it is adopted", () => {

@@ -134,6 +134,16 @@ export async function processEngine(functions: string): Promise<Engine> {
   };
 }
 
+/** Do something with such a deployment, which is gone afterwards. */
+export async function onProcess(functions: string, tell: (engine: Engine) => Promise<void>): Promise<void> {
+  const engine = await processEngine(functions);
+  try {
+    await tell(engine);
+  } finally {
+    await engine.stop();
+  }
+}
+
 /** The first line that a process prints; an error with its complaint if it ends instead. */
 async function firstLine(child: ChildProcess): Promise<string> {
   let printed = "";

@@ -1,5 +1,12 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { consecutiveFailures, isFailing, MAX_FAILURES, tallied } from "../../convex/heartbeat/model/failures";
+import {
+  consecutiveFailures,
+  isFailing,
+  MAX_FAILURES,
+  merged,
+  tallied,
+} from "../../convex/heartbeat/model/failures";
 import { hear, rescheduled, setControl, sweep } from "../../convex/heartbeat/model/liveness";
 import { after, agent, heardNow, report, RULES, T } from "./rows";
 import { HOUR, MINUTE } from "./world";
@@ -94,4 +101,23 @@ test("of a good report and an error at one instant the newer decides, by its hea
     expect(heardNow(agent(), ...order)).toMatchObject({ health: "failing" });
     expect(heardNow(agent(), ...order, error(T + 1)).failures?.at).toEqual([T + 1]);
   }
+});
+
+test("what two know of is as if all reports had come to one of them", () => {
+  const reports = fc.array(fc.record({ failing: fc.boolean(), here: fc.boolean(), there: fc.boolean() }), {
+    maxLength: 12,
+  });
+  fc.assert(
+    fc.property(reports, (heard) => {
+      const told = heard.map((one, nth) => ({ ...one, at: nth + 1 })).filter((one) => one.here || one.there);
+      const tally = (some: typeof told) =>
+        some.reduce<ReturnType<typeof merged>>(
+          (known, { at, failing }) => tallied(known, at, failing),
+          undefined,
+        );
+      const [here, there] = [told.filter((one) => one.here), told.filter((one) => one.there)];
+      expect(merged(tally(here), tally(there))).toEqual(tally(told));
+    }),
+    { numRuns: 50 },
+  );
 });

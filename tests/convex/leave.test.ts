@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { heartbeatTables } from "../../convex/heartbeat/tables";
 import { adopt, copyApp, modulesOf } from "./adopted";
-import { type App, type Args, bundle, type Engine, memoryEngine, processEngine, START_AT } from "./engines";
+import { type App, type Args, bundle, type Engine, memoryEngine, onProcess, START_AT } from "./engines";
 import { every, HOUR, World } from "./world";
 
 type Step = "stop" | "links" | "cards" | "empty";
@@ -260,14 +260,11 @@ describe("on the local backend", () => {
   const functions = join(folder, "functions.mjs");
   beforeAll(() => bundle(convex, functions));
 
-  test.each(stories)("$title", async ({ tell }) => {
-    const engine = await processEngine(functions);
-    try {
+  test.each(stories)("$title", ({ tell }) =>
+    onProcess(functions, async (engine) => {
       const leaving = new Leaving(engine);
       await leaving.begin();
       await tell(leaving);
-    } finally {
-      await engine.stop();
-    }
-  });
+    }),
+  );
 });

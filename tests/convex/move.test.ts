@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Exported, Imported } from "../../convex/heartbeat/model/moveValidators";
 import { bundle, type Engine, memoryEngine, processEngine, START_AT } from "./engines";
-import { cron, DAY, every, HOUR, MINUTE, runId, World } from "./world";
+import { cron, DAY, every, HOUR, MINUTE, runId, SECOND, World } from "./world";
 
 type Records = Record<string, unknown>[];
 const KINDS = ["heartbeats", "flips", "agents"] as const;
@@ -246,4 +246,169 @@ test("imported heartbeats are forgotten 90 days after their import, imported fli
   world.away(89 * DAY);
   await engine.admin("heartbeat/maintenance:prune", {});
   expect(await left()).toEqual([0, 1, 0]);
+});
+
+// --- an agent of which both have heard ---
+
+/** Two deployments that watch the same agents. */
+async function both(): Promise<[from: World, to: World]> {
+  const worlds: [World, World] = [await worldOn(memoryEngine()), await worldOn(memoryEngine())];
+  for (const world of worlds) await world.register(...FLEET);
+  return worlds;
+}
+
+async function move(from: World, to: World): Promise<void> {
+  await takeAll(to, await everything(from, 50), 50);
+}
+
+/** All that is known of an agent, as an export has it. */
+async function known(world: World, agent: string): Promise<Record<string, unknown>> {
+  const { agents = [] } = await everything(world, 50);
+  return agents.find((one) => one["agent"] === agent)!;
+}
+
+/** One end of a run. */
+function ran(nth: number, phase: "start" | "finish") {
+  return { status: phase === "start" ? "working" : "ok", run: { runId: runId(nth), phase } };
+}
+
+test("a run that finished here is not open because it is where its start was heard; one that is open here stays so", async () => {
+  const [from, to] = await both();
+  await from.send("torv", ran(1, "start"));
+  await to.send("torv", ran(2, "start"));
+  to.later(SECOND);
+  await to.send("torv", ran(1, "finish"));
+  to.later(SECOND);
+  await from.send("torv", ran(3, "start"));
+  await move(from, to);
+  const { openRuns, lastRun } = await known(to, "torv");
+  expect(openRuns).toMatchObject([{ runId: runId(2) }, { runId: runId(3) }]);
+  expect(lastRun).toMatchObject({ runId: runId(1) });
+  await to.pass(25 * MINUTE);
+  expect(await to.row("torv")).toMatchObject({ health: "ok" });
+  await from.send("torv", ran(2, "finish"));
+  await move(from, to);
+  expect(await known(to, "torv")).toMatchObject({
+    openRuns: [{ runId: runId(3) }],
+    lastRun: { runId: runId(2), startedAt: START_AT, finishedAt: to.now },
+  });
+});
+
+test("a newer start leaves what reports said here, and older reports take their place among them", async () => {
+  const [from, to] = await both();
+  await from.send("hint", { status: "error", error: "the first" });
+  to.later(SECOND);
+  const failed = { ...ran(1, "finish"), status: "error", error: "disk broke", summary: "it failed" };
+  await to.send("hint", failed);
+  expect(await to.row("hint")).toMatchObject({ health: "ok" });
+  const before = await known(to, "hint");
+  to.later(SECOND);
+  await from.send("hint", ran(2, "start"));
+  await move(from, to);
+  const { lastReport, lastRun, lastError, summary } = before;
+  expect(await known(to, "hint")).toMatchObject({
+    ...{ lastReport, lastRun, lastError, summary, status: "working" },
+    failures: { at: [START_AT, START_AT + SECOND] },
+    ...{ health: "failing", reason: "imported", healthSince: to.now },
+  });
+  // and the same where the report is the newer one, and the start is here
+  await move(to, from);
+  expect(await known(from, "hint")).toMatchObject({ lastReport, health: "failing", status: "working" });
+  const { failures } = await known(from, "hint");
+  expect(failures).toEqual((await known(to, "hint"))["failures"]);
+});
+
+test("who was degraded and then paused elsewhere is watched here as one who is resumed", async () => {
+  const [from, to] = await both();
+  await from.send("hint");
+  await from.pass(5 * HOUR);
+  expect(await from.row("hint")).toMatchObject({ health: "degraded" });
+  await from.control("hint", "paused");
+  await from.send("hint", { summary: "still here" });
+  to.later(10 * HOUR);
+  await move(from, to);
+  expect(await to.row("hint")).toMatchObject({ health: "ok", degraded: false, summary: "still here" });
+  await to.pass(HOUR);
+  expect(await to.row("hint")).toMatchObject({ health: "ok" });
+  await to.pass(2 * HOUR);
+  expect(await to.row("hint")).toMatchObject({ health: "degraded" });
+});
+
+test("a clock that was ahead elsewhere makes nobody deaf here", async () => {
+  const [from] = await both();
+  await from.send("torv", { ...ran(1, "start"), summary: "from the future" });
+  await from.send("hint", { status: "error", error: "from the future" });
+  const all = await everything(from, 50);
+  // what is recorded is as of years after now
+  const ahead = JSON.parse(JSON.stringify(all), (name, value: unknown) =>
+    typeof value === "number" && value > DAY && !name.endsWith("Ms") ? value + 1_000 * DAY : value,
+  ) as typeof all;
+  for (const schedule of [true, false]) {
+    const other = await worldOn(memoryEngine());
+    if (schedule) await other.register(...FLEET);
+    await takeAll(other, ahead, 50);
+    await takeAll(other, ahead, 50);
+    // the sender's clock may be as wrong as it likes, and what is open ends in the future
+    const rows = JSON.stringify((await everything(other, 50))["agents"], (name, value: unknown) =>
+      name === "lastSentAt" || name === "deadlineAt" ? undefined : value,
+    );
+    expect((rows.match(/\d{13,}/g) ?? []).map(Number).filter((at) => at > other.now)).toEqual([]);
+    const [open] = (await known(other, "torv"))["openRuns"] as Records;
+    expect(open).toMatchObject({ deadlineAt: other.now + 30 * MINUTE });
+    other.later(MINUTE);
+    await other.send("hint", { summary: "now" });
+    expect(await other.row("hint")).toMatchObject({ health: "ok", summary: "now" });
+    expect((await other.history("hint")).heartbeats[0]).toMatchObject({ summary: "now" });
+    await other.pass(5 * HOUR);
+    for (const agent of ["hint", "torv"]) {
+      expect(await other.row(agent)).toMatchObject({ health: "degraded" });
+    }
+    vi.setSystemTime(START_AT);
+  }
+});
+
+test("how often an agent ran since it acted is moved again, unless it acted here since", async () => {
+  const [from, to] = await both();
+  const since = async () => (await known(to, "hint"))["runsSinceActed"];
+  const runs = async (world: World, ...results: string[]) => {
+    for (const result of results) {
+      from.later(SECOND);
+      await world.send("hint", { result });
+    }
+  };
+  await runs(from, "acted", "noop");
+  await move(from, to);
+  expect(await since()).toBe(1);
+  await runs(from, "noop", "noop");
+  await move(from, to);
+  expect(await since()).toBe(3);
+  await runs(to, "acted");
+  await runs(from, "noop");
+  await move(from, to);
+  expect(await since()).toBe(0);
+});
+
+test("what no deployment says of an agent is refused, and a run id is known in whatever letters", async () => {
+  const [from, to] = await both();
+  await from.send("torv", ran(10, "start"));
+  await from.send("torv");
+  const torv = await known(from, "torv");
+  const [open] = torv["openRuns"] as Records;
+  const host = { host: "h", at: 1 };
+  const lastReport = { at: 1, heartbeatId: "y", failing: true };
+  for (const [field, wrong] of [
+    ["skewMs", { skewMs: -1e300 }],
+    ["skewMs", { skewMs: Infinity }],
+    ["heartbeatId", { lastHeartbeatId: "x" }],
+    ["heartbeatId", { lastReport }],
+    ["hosts", { hosts: [host, host] }],
+    ["openRuns", { openRuns: [open, open] }],
+  ] as const) {
+    const request = { kind: "agents", records: [{ ...torv, ...wrong }] };
+    const { refused } = await to.ask<Imported>("mutations/importRecords", request);
+    expect(refused, field).toMatchObject([{ code: "invalid", field }]);
+  }
+  const upper = { ...open, runId: String(open!["runId"]).toUpperCase() };
+  await takeAll(to, { agents: [{ ...torv, openRuns: [upper] }] }, 1);
+  expect((await known(to, "torv"))["openRuns"]).toEqual([open]);
 });

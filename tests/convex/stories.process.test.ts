@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, test } from "vitest";
-import { bundle, processEngine } from "./engines";
+import { bundle, onProcess } from "./engines";
 import { stories } from "./stories";
 import { World } from "./world";
 
@@ -13,14 +13,11 @@ describe("on the local backend", () => {
   beforeAll(() => bundle("convex", functions));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  test.each(stories)("$title", async ({ run }) => {
-    const engine = await processEngine(functions);
-    try {
+  test.each(stories)("$title", ({ run }) =>
+    onProcess(functions, async (engine) => {
       const world = new World(engine);
       await world.prepare();
       await run(world);
-    } finally {
-      await engine.stop();
-    }
-  });
+    }),
+  );
 });

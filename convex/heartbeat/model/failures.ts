@@ -41,9 +41,28 @@ export function whyFailing(known: Known): string {
 export function tallied(known: Failures | undefined, livenessAt: number, failing: boolean): Failures {
   const { goodAt, at } = known ?? { at: [] };
   const sinceAt = failing ? goodAt : Math.max(goodAt ?? 0, livenessAt);
-  const inARow = (failing ? [...at, livenessAt] : at)
-    .filter((one) => sinceAt === undefined || one > sinceAt)
+  return inARow(failing ? [...at, livenessAt] : at, sinceAt);
+}
+
+/** The failures as if all reports of which two know had come to one of them; `here` itself where the other has nothing to add. */
+export function merged(here: Failures | undefined, there: Failures | undefined): Failures | undefined {
+  if (here === undefined || there === undefined) return here ?? there;
+  const sinceAt = Math.max(here.goodAt ?? 0, there.goodAt ?? 0) || undefined;
+  // two failures may share their instant, and are two on either side
+  const known = [...here.at];
+  const added = there.at.filter((one) => {
+    const place = known.indexOf(one);
+    if (place >= 0) known.splice(place, 1);
+    return place < 0 && one > (sinceAt ?? 0);
+  });
+  if (added.length === 0 && sinceAt === here.goodAt) return here;
+  return inARow([...here.at, ...added], sinceAt);
+}
+
+function inARow(at: number[], goodAt: number | undefined): Failures {
+  const since = at
+    .filter((one) => goodAt === undefined || one > goodAt)
     .sort((a, b) => a - b)
     .slice(-MAX_FAILURES);
-  return { goodAt: sinceAt, at: inARow };
+  return { goodAt, at: since };
 }

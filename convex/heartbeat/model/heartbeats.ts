@@ -21,7 +21,7 @@ type Checked = Omit<Stored, "receivedAt" | "livenessAt" | "runAt" | Counted> & {
   staleTasks?: number;
 };
 
-/** Counts of an agent's open tasks, as of now. */
+/** Counts of an agent's open tasks, as of now; null where they cannot be counted. */
 type Count = ReturnType<typeof taskCounter>;
 
 /** A heartbeat that nothing speaks against: there already, or with what storing it changes. */
@@ -61,7 +61,7 @@ export async function judge(ctx: QueryCtx, args: HeartbeatArgs, now: number, cou
   if (!("left" in taken)) throw slowDown(agent, taken.retryAfterMs);
 
   const livenessAt = livenessAtOf(checked, now);
-  const { counts, countedAt } = await countsOf(checked, livenessAt, () => count(row));
+  const { counts, countedAt } = await countsOf(checked, row, livenessAt, count);
   const heartbeat: Stored = { ...checked, receivedAt: now, livenessAt, ...counts };
   const heard = await heardOf(ctx, row, heartbeat);
   heartbeat.runAt = runAtOf(row, heard);
@@ -97,18 +97,21 @@ function livenessAtOf(
   return Math.max(0, receivedAt - ageMs);
 }
 
+/** The counts that the sender gave, else the server's, else the row's last ones, as at their limit: it is not known how many more there are. */
 async function countsOf(
   { openTasks, staleTasks }: Checked,
+  row: Row,
   livenessAt: number,
-  count: () => ReturnType<Count>,
+  count: Count,
 ): Promise<{ counts: Pick<Stored, Counted>; countedAt: number | undefined }> {
   if (openTasks !== undefined && staleTasks !== undefined) {
     const counts = { openTasks, staleTasks, countsCapped: false, countedBy: "sender" as const };
     return { counts, countedAt: livenessAt };
   }
-  const { capped: countsCapped, countedAt, ...counted } = await count();
-  const counts = { openTasks: counted.openTasks, staleTasks: counted.staleTasks, countsCapped };
-  return { counts: { ...counts, countedBy: "server" }, countedAt };
+  const counted = await count(row);
+  const known = counted ?? { openTasks: row.openTasks ?? 0, staleTasks: row.staleTasks ?? 0, capped: true };
+  const counts = { openTasks: known.openTasks, staleTasks: known.staleTasks, countsCapped: known.capped };
+  return { counts: { ...counts, countedBy: "server" }, countedAt: (counted ?? row).countedAt };
 }
 
 async function heardOf(ctx: QueryCtx, row: Row, heartbeat: Stored): Promise<Heard> {

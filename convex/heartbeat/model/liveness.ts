@@ -18,8 +18,9 @@
  * | any              | pause, retire  | the same, frozen | no deadlines; reports are recorded and move nothing                           |
  * | any              | resume         | new, ok, failing | by the errors in a row, which a pause does not break: "resumed"; silence is   |
  * |                  |                |                  | counted from now                                                              |
- * | any              | import         | any              | as it was where newer heartbeats were heard; another failAfter judges the     |
- * |                  |                |                  | same errors: "imported". No flip is stored, for flips are imported themselves |
+ * | any              | import         | any              | as it was where a newer report was heard, if it was active there; by all the  |
+ * |                  |                |                  | errors in a row, and the failAfter of here: "imported". No flip is stored,    |
+ * |                  |                |                  | for flips are imported themselves                                             |
  *
  * A report is a heartbeat that is not a start: a plain one or a finish. It is failing from `failAfter` errors in a row on; with fewer it is ok.
  * `late` is not stored: whoever has a clock sees it from firstMissAt. Only heartbeats newer than what is known end or cause degraded; but
@@ -332,20 +333,34 @@ export function setControl(liveness: Liveness, control: Control, now: number): M
   return settle(liveness, changes, { to, reason, becameAt: now, now });
 }
 
-/** What was heard of an agent, and what was concluded of it, apart from what is wanted of it. */
-type Heeded = Omit<Liveness, keyof Rules | "control" | "controlSince" | "resetAt">;
+/** What another deployment concluded of an agent, and whether it watched it. */
+type Concluded = Pick<Liveness, "control" | "health" | "healthSince" | "noticedAt" | "reason">;
 
 /**
- * What another deployment knew by newer heartbeats takes the place of what is known here, health too: who was degraded there is, until it reports,
- * whatever the rules of here, as after a change of schedule; how many errors make an agent failing, they say. Deadlines follow from them, and one that
- * has passed is the sweep's to notice. What is answered here stays so.
+ * What another deployment knew besides takes its place among what is known here; `there`, if the newest report is one that only it knew: what it
+ * concluded. Health then comes from there: who was degraded is, until it reports, whatever the rules of here, as after a change of schedule; how many
+ * errors make an agent failing, they say. Who was not watched there is as one who is resumed here: nobody counted its silence. Deadlines follow, and
+ * one that has passed is the sweep's to notice.
  */
-export function takenOver(liveness: Liveness, there: Heeded, now: number): Partial<Liveness> & Deadlines {
-  const { health, healthSince, noticedAt, reason, ...heard } = there;
-  const answeredFromAt = Math.max(liveness.answeredFromAt ?? 0, there.answeredFromAt ?? 0) || undefined;
-  const facts = { ...heard, answeredFromAt };
+export function takenOver(
+  liveness: Liveness,
+  facts: Partial<Liveness>,
+  there: Concluded | undefined,
+  now: number,
+): Partial<Liveness> & Deadlines {
   if (liveness.control !== "active") return settle(liveness, facts).changes;
-  const reported = reportedHealth({ ...liveness, ...facts });
+  const changed = { ...liveness, ...facts };
+  const reported = reportedHealth(changed);
+  const turnTo = (to: Health) => ({ to, reason: "imported", becameAt: now, now });
+  if (there === undefined) {
+    return settle(liveness, facts, isReported(liveness.health) ? turnTo(reported) : undefined).changes;
+  }
+  const { control, health, healthSince, noticedAt, reason } = there;
+  if (control !== "active") {
+    const openRuns = changed.openRuns.filter((run) => run.deadlineAt > now);
+    const to = changed.lastReport === undefined ? "new" : reported;
+    return settle(liveness, { ...facts, openRuns, resetAt: now }, turnTo(to)).changes;
+  }
   const concluded =
     isReported(health) && health !== reported
       ? { health: reported, healthSince, noticedAt: now, reason: "imported" }

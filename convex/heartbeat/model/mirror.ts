@@ -32,15 +32,21 @@ export async function mirrorTask(ctx: Pick<MutationCtx, "db">, taskId: Id<"tasks
   try {
     // before the first reconcile there is nothing to keep, and it finds everything; after leaving there is to be nothing
     if ((await ctx.db.query("heartbeatReconcile").first()) === null) return;
-    const stored = await ctx.db
-      .query("heartbeatTasks")
-      .withIndex("by_task", (q) => q.eq("taskId", taskId))
-      .take(MAX_ASSIGNEES);
-    const task = await ctx.db.get("tasks", taskId);
+    const stored = await storedRows(ctx, taskId);
+    // eslint-disable-next-line @convex-dev/explicit-table-ids -- the team's ctx.db: triggers of older convex-helpers only know an id alone
+    const task = await ctx.db.get(taskId);
     await putRows(ctx, task === null ? [] : rowsOf(task), stored);
   } catch (error) {
     complain(taskId, error);
   }
+}
+
+/** What the mirror has of a task. */
+export async function storedRows(ctx: Pick<QueryCtx, "db">, taskId: Id<"tasks">): Promise<Stored[]> {
+  return await ctx.db
+    .query("heartbeatTasks")
+    .withIndex("by_task", (q) => q.eq("taskId", taskId))
+    .take(MAX_ASSIGNEES);
 }
 
 /** Say in the deployment's log what kept a task from the mirror. */
@@ -64,23 +70,29 @@ export function rowsOf(task: Doc<"tasks">): Mirrored[] {
   }));
 }
 
-/** Make the stored rows of one task those that are wanted. @returns how many documents it wrote */
+/**
+ * Make the stored rows of one task those that are wanted, one for each assignee. Names no table beside an id: see mirrorTask.
+ * @returns how many documents it wrote
+ */
 export async function putRows(
   ctx: Pick<MutationCtx, "db">,
   wanted: readonly Mirrored[],
   stored: readonly Stored[],
 ): Promise<number> {
-  const left = new Map(stored.map((row) => [row.assignee, row]));
+  const known = new Map(stored.map((row) => [row.assignee, row]));
+  const left = new Set(stored);
   let written = 0;
   for (const row of wanted) {
-    const known = left.get(row.assignee);
-    left.delete(row.assignee);
-    if (known === undefined) await ctx.db.insert("heartbeatTasks", row);
-    else if (!isSame(known, row)) await ctx.db.replace("heartbeatTasks", known._id, row);
+    const there = known.get(row.assignee);
+    if (there !== undefined) left.delete(there);
+    if (there === undefined) await ctx.db.insert("heartbeatTasks", row);
+    // eslint-disable-next-line @convex-dev/explicit-table-ids -- as in mirrorTask
+    else if (!isSame(there, row)) await ctx.db.replace(there._id, row);
     else continue;
     written += 1;
   }
-  for (const row of left.values()) await ctx.db.delete("heartbeatTasks", row._id);
+  // eslint-disable-next-line @convex-dev/explicit-table-ids -- as in mirrorTask
+  for (const row of left) await ctx.db.delete(row._id);
   return written + left.size;
 }
 

@@ -19,7 +19,7 @@ import type { MutationCtx, QueryCtx } from "../../_generated/server";
 import { fleet } from "../fleet";
 import { cardOf, type Row, rowNamed, store } from "./agents";
 import { linkedRow, nameOf } from "./links";
-import { complain, putRows, rowsOf } from "./mirror";
+import { complain, putRows, rowsOf, storedRows } from "./mirror";
 import { isAtRest } from "./monitor";
 
 /** How often heartbeat/crons.ts starts it: what an app's mutation forgot to mirror is right again within a day. */
@@ -150,7 +150,7 @@ async function agents(ctx: MutationCtx, step: Step): Promise<Step | "whole"> {
 
 /**
  * The mirror's rows of the tasks of one page stand in one range of its index. Whatever in that range is of no task of the page is of a task that
- * is gone, or that was made in the same instant as the page's last and comes with the next.
+ * is gone, or that was made in the same instant as the page's last and comes with the next; a task that came so has its rows before the range.
  */
 async function tasks(ctx: MutationCtx, step: Step): Promise<Step | "whole"> {
   const { page, isDone, continueCursor } = await ctx.db
@@ -175,7 +175,10 @@ async function tasks(ctx: MutationCtx, step: Step): Promise<Step | "whole"> {
   if (written > 0 && (others.length > MAX_GONE || mirrored.length === MAX_MIRRORED)) return step;
   for (const task of page) {
     if (written >= MAX_WRITTEN) return step;
-    written += await putTask(ctx, task, rows.get(task._id) ?? []);
+    // its rows stand before the range, or the range was cut short and some may be missing
+    const elsewhere = task._creationTime === step.after || mirrored.length === MAX_MIRRORED;
+    const stored = elsewhere ? await storedRows(ctx, task._id) : rows.get(task._id);
+    written += await putTask(ctx, task, stored ?? []);
   }
   return isDone ? "whole" : { ...step, cursor: continueCursor, after: last };
 }

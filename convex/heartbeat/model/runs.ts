@@ -64,10 +64,27 @@ export function started(runs: Runs, livenessAt: number, run: HeardRun): Changes 
   const deadlineAt = startedAt + (runs.maxRunMs ?? defaultMaxRunMs(runs.schedule, livenessAt));
   const over = run.otherHalf !== undefined || deadlineAt <= (runs.lastReport?.at ?? 0);
   if (over || runs.openRuns.some((open) => open.runId === runId)) return { answeredFromAt };
-  const openRuns = [...runs.openRuns, { runId, startedAt, answeredFromAt: livenessAt, deadlineAt }]
+  const opened = { runId, startedAt, answeredFromAt: livenessAt, deadlineAt };
+  return { answeredFromAt, openRuns: latest([...runs.openRuns, opened]) };
+}
+
+function latest(openRuns: OpenRun[]): OpenRun[] {
+  return openRuns
     .sort((a, b) => a.startedAt - b.startedAt || (a.runId < b.runId ? -1 : 1))
     .slice(-MAX_OPEN_RUNS);
-  return { answeredFromAt, openRuns };
+}
+
+/** The runs of which two know that they are open, as the first knows them, without those that are `over`, or should be by the newest report. */
+export function stillOpen(
+  here: OpenRun[],
+  there: OpenRun[],
+  over: ReadonlySet<string>,
+  reportedAt: number,
+): OpenRun[] {
+  const others = there.filter((run) => !here.some(({ runId }) => runId === run.runId));
+  return latest(
+    [...here, ...others].filter(({ runId, deadlineAt }) => !over.has(runId) && deadlineAt > reportedAt),
+  );
 }
 
 /** What a report changes besides health: its own run ends, and with it those that should have ended before it. */
@@ -79,12 +96,16 @@ export function finished(runs: Runs, livenessAt: number, run: HeardRun | undefin
   };
   if (run === undefined) return changes;
   const { runId, durationMs, exitCode, status, finishedAt = livenessAt } = run;
-  const { lastRun } = runs;
-  const lastAt = lastRun?.finishedAt ?? 0;
-  if (finishedAt < lastAt || (finishedAt === lastAt && runId < (lastRun?.runId ?? ""))) return changes;
+  if (isBefore({ runId, finishedAt }, runs.lastRun)) return changes;
   const open = runs.openRuns.find((one) => one.runId === runId);
   const startedAt = open?.startedAt ?? run.otherHalf?.startedAt ?? run.startedAt;
   return { ...changes, lastRun: { runId, startedAt, finishedAt, durationMs, exitCode, status } };
+}
+
+/** Whether a run finished before the last one that is known. */
+export function isBefore(run: { runId: string; finishedAt?: number }, last: LastRun | undefined): boolean {
+  const [at, lastAt] = [run.finishedAt ?? 0, last?.finishedAt ?? 0];
+  return at < lastAt || (at === lastAt && run.runId < (last?.runId ?? ""));
 }
 
 /** How long a run took, ms: as its host measured it, or by its two ends. */

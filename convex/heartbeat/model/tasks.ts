@@ -77,13 +77,24 @@ async function countTasks(ctx: QueryCtx, agent: Assignee, at: number): Promise<C
   return { ...counts, mirrored: true, ...(countedAt === undefined ? {} : { countedAt }) };
 }
 
-/** Counts tasks as of `at`, those of one agent once however often it is asked: for one transaction, in which they do not change. */
-export function taskCounter(ctx: QueryCtx, at: number): (agent: Assignee) => Promise<Counts> {
-  const counted = new Map<string, Promise<Counts>>();
+/**
+ * Counts tasks as of `at`, those of one agent once however often it is asked: for one transaction, in which they do not change.
+ *
+ * Null, and a line in the deployment's log, where they cannot be counted: fleet.ts is the team's, and what it throws must not stop a heartbeat.
+ */
+export function taskCounter(ctx: QueryCtx, at: number): (agent: Assignee) => Promise<Counts | null> {
+  const counted = new Map<string, Promise<Counts | null>>();
   return (agent) => {
-    const counts = counted.get(agent.agent) ?? countTasks(ctx, agent, at);
+    const counts = counted.get(agent.agent) ?? countTasks(ctx, agent, at).catch(uncounted(agent));
     counted.set(agent.agent, counts);
     return counts;
+  };
+}
+
+function uncounted({ agent }: Assignee) {
+  return (error: unknown): null => {
+    console.error(`the open tasks of ${agent} cannot be counted by fleet.ts: ${String(error)}`);
+    return null;
   };
 }
 
@@ -123,8 +134,8 @@ export async function listTasks(
 }
 
 function explain(task: Task, at: number): ListedTask {
-  const { taskId, title, status, updatedAt } = task;
-  const listed = { taskId, title, status, updatedAt };
+  const { taskId, title, status, touchedAt, updatedAt } = task;
+  const listed = { taskId, title, status, touchedAt, updatedAt };
   if (isClosed(status)) return { ...listed, counted: "no", why: `${status} is a closed status` };
   const word = isOpen(status)
     ? `${status} is an open status`

@@ -279,6 +279,8 @@ const listedTask = v.object({
   taskId: v.string(),
   title: v.string(),
   status: v.string(),
+  /** when somebody last did something about it, by which it is stale; absent in answers of functions that did not tell */
+  touchedAt: optionalNumber,
   updatedAt: optionalNumber,
   counted: v.union(v.literal("open"), v.literal("stale"), v.literal("no")),
   why: v.string(),

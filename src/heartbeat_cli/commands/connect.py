@@ -13,7 +13,8 @@ import typer
 from heartbeat_cli import connect_token, output
 from heartbeat_cli.address import normalise_site_url, normalise_url
 from heartbeat_cli.command import PLAIN, Edge, register
-from heartbeat_cli.commands.connect_steps import ANSWER_HINT, Connecting, Wish
+from heartbeat_cli.commands.connect_asking import ANSWER_HINT, Wish
+from heartbeat_cli.commands.connect_steps import Connecting
 from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.connect_app import App
 from heartbeat_cli.connect_token import Given

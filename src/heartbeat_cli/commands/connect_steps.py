@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import typer
@@ -24,15 +25,14 @@ from heartbeat_cli import (
 )
 from heartbeat_cli.address import normalise_site_url, site_of
 from heartbeat_cli.client import run_admin
-from heartbeat_cli.command import Edge
 from heartbeat_cli.commands import cron, local_service
 from heartbeat_cli.commands.apply import put_in_force
+from heartbeat_cli.commands.connect_asking import Asking
 from heartbeat_cli.commands.spool import deliver_to
 from heartbeat_cli.config import TOKEN_VARIABLE
 from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.connect_app import App, selection
 from heartbeat_cli.connect_token import Given, Held, Settling
-from heartbeat_cli.deadline import Deadline
 from heartbeat_cli.deliver import MAY_SEND
 from heartbeat_cli.errors import Declined, SettingsProblem, UsageProblem
 from heartbeat_cli.instance import Instance
@@ -42,32 +42,13 @@ from heartbeat_cli.service import Service
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import count
 
-ANSWER_HINT = "add --yes, or --dry-run to look"
-
 _LEFT: dict[str, Any] = {"outcome": "left alone"}
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for."""
-
-    yes: bool
-    dry_run: bool
-    no_apply: bool
-    no_spool: bool
-    no_import: bool
-    keep_local: bool
-
-
 @dataclass(slots=True)
-class Connecting:
+class Connecting(Asking):
     """One `connect`, step by step; `data` says what became of each."""
 
-    edge: Edge
-    url: str
-    wish: Wish
-    site: str | None
-    there: Edge = field(init=False)
     data: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,16 +58,6 @@ class Connecting:
                 f"{self.url} is the local backend of this user, which needs no connecting",
                 hint="heartbeat connect is for another deployment; heartbeat local up starts this one",
             )
-
-    def _look(self) -> None:
-        """The settings as they are once config.toml names the address, with the token that is kept for it:
-        that of the environment is another's, and cron has none.
-        """
-        environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
-        flags = replace(self.edge.flags, url=self.url, site_url=self.site)
-        settings = config.load(flags, environ, config.working_directory())
-        sources = {**settings.sources, "url": str(settings.config_dir / connect_config.FILE)}
-        self.there = replace(self.edge, settings=replace(settings, sources=sources), flags=flags)
 
     def run(self, given: Given, found: App | None, *, prod: bool) -> Answer:
         """All of it."""
@@ -112,38 +83,24 @@ class Connecting:
             self.data["apply"] = self._apply(held)
         if plan.readdress:
             self.data["spool"] |= self._deliver(plan.spool)
-        done = "nothing was changed (dry run)" if self.wish.dry_run else f"this host reports to {self.url}"
+        done = f"this host reports to {self.url}"
+        if self.wish.dry_run:
+            done = "nothing was changed (dry run)"
+        elif held.scope not in MAY_SEND:
+            done = f"this host looks at {self.url}, and reports nothing: its token may not send"
         refused = bool(self.data["import"].get("refused"))
         return Answer(self.data, [done], exit_code=int(refused), says_deployment=True)
-
-    def _deadline(self) -> Deadline:
-        return Deadline(self.there.settings.deadline_s)
-
-    def _show(self, lines: list[str]) -> None:
-        if not self.edge.json:
-            self.edge.show(Answer({}, lines))
-
-    @property
-    def _not_done(self) -> str:
-        return "planned" if self.wish.dry_run else "declined"
-
-    def _agreed(self, lines: list[str], question: str) -> bool:
-        """Whether it is to be done, which is shown first."""
-        if self.wish.yes or self.wish.dry_run:
-            self._show(lines)
-            return not self.wish.dry_run
-        try:
-            self.there.ask(lines, question, hint=ANSWER_HINT)
-        except Declined:
-            return False
-        return True
 
     # --- the two addresses
 
     def _settle_site(self) -> None:
-        """Where its HTTP actions are: said, known, or asked for; and whether they are there."""
-        known = self.there.settings.sources["site_url"] != "not set"
-        if self.site is None and not known and not (self.wish.yes or self.wish.dry_run):
+        """Where its HTTP actions are: said, known, or (while config.toml names another deployment) asked for;
+        and whether they are there.
+        """
+        settings = self.there.settings
+        known = settings.sources["site_url"] != "not set"
+        asks = not (self.wish.yes or self.wish.dry_run or known)
+        if self.site is None and asks and connect_config.plan(settings.config_dir, self.url, None).changes:
             text = typer.prompt(
                 "The address of its HTTP actions (empty: there is none)",
                 default="",
@@ -214,6 +171,16 @@ class Connecting:
                 f"  in place of {held.replaced}, which stays valid: heartbeat token revoke {held.replaced}"
             )
         self._show(lines)
+        if held.host_name and held.host_name != settings.host:
+            output.say(
+                f"heartbeat: that token was made for the host {held.host_name}, and this one is called"
+                f" {settings.host}: rows of the schedule are chosen by that;"
+            )
+            file = settings.config_dir / connect_config.FILE
+            output.say(
+                f"  if it is that one, write host = {json.dumps(held.host_name)} into {file}, and type this"
+                f" again; else have one made for it: heartbeat token create … --host-name {settings.host}"
+            )
         return held
 
     def _ask_about(self, text: str) -> Mapping[str, Any] | None:
@@ -227,6 +194,7 @@ class Connecting:
         if found is None:
             return None
         environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+        found.check(self.url, environ)
         return lambda path, args: found.run(path, args, selection(self.url, prod=prod), environ)
 
     def _contract(self, held: Held) -> None:
@@ -240,24 +208,25 @@ class Connecting:
     def _apply(self, held: Held) -> dict[str, Any]:
         settings = self.there.settings
         page = settings.schedule_path
-        if self.wish.no_apply:
+        has_cron = crontab.available(settings.inherited)
+        if self.wish.no_apply or not (held.is_admin or has_cron):
             return _LEFT
         if not page.is_file():
             self._show([f"there is no schedule to apply: {page}"])
             return {"outcome": "no schedule"}
+        if held.scope not in MAY_SEND:
+            self._show([f"no crontab lines of {page}: the token may not send"])
+            return _LEFT
         if held.outcome == "planned":
             self._show([f"{page} would be applied"])
             return {"outcome": "planned"}
         how: dict[str, bool] = {"yes": self.wish.yes, "dry_run": self.wish.dry_run}
-        has_cron = crontab.available(settings.inherited)
         try:
             if held.is_admin:
                 answer = put_in_force(self.there, **how, agents_only=not has_cron)
-            elif has_cron:
+            else:
                 self._show([f"registering agents takes an admin token; crontab lines of {page} take none"])
                 answer = cron.install_lines(self.there, **how)
-            else:
-                return _LEFT
         except Declined:
             return {"outcome": "declined"}
         self._show(list(map(str, answer.lines)))
@@ -369,10 +338,13 @@ class Connecting:
     def _deliver(self, spool: Spool) -> dict[str, int]:
         """What was moved, by this `connect` or one that was cut off."""
         data = {"delivered": 0, "duplicates": 0, "refused": 0}
-        waiting = spool.number(self.url)
-        if waiting:
-            with connect.delivering(spool):
+        if not spool.number(self.url):
+            return data
+        with connect.delivering(spool):
+            waiting = spool.number(self.url)  # another may have delivered some until it was our turn
+            if waiting:
                 output.say_notes(deliver_to(self.there, spool, self.url, data))
+        if waiting:
             self._show([f"delivered {data['delivered']:,} of {count(waiting)} that waited in the spool"])
         return data
 

@@ -41,9 +41,11 @@ def print_lines(edge: Edge) -> Answer:
     except CrontabProblem:  # it may be for another host's, or be looked at where there is no cron
         text = None
     host = crontab_lines.host_of(settings, text)
-    entries = crontab_lines.entries(_rows(settings), host, str(settings.schedule_path), edge.now_ms())
+    rows = _rows(settings)
+    entries = crontab_lines.entries(rows, host, str(settings.schedule_path), edge.now_ms())
     crontab_plan.log_folder(host)
     warn_of_token(settings)
+    output.say_notes(crontab_lines.unreported(rows, host))
     block = crontab_text.with_block(b"", host.block, crontab_lines.block(entries, host))
     lines = [line.decode(*crontab_text.ENCODING) for line in block.splitlines()]
     told = [
@@ -85,6 +87,7 @@ def check(
     rows = _rows(settings)
     text = crontab.read(settings.inherited) if crontab_lines.concerned(rows, settings.host) else None
     host = crontab_lines.host_of(settings, text)
+    output.say_notes(crontab_lines.unreported(rows, host))
     found = crontab_check.check(rows, host, text, None, edge.now_ms())
     if not here:
         try:
@@ -99,7 +102,7 @@ def check(
     ]
     if found:
         return Answer({"differences": data}, _told(found), exit_code=DIFFERS)
-    count = len(crontab_lines.concerned(rows, settings.host))
+    count = len(crontab_lines.lined(rows, host))
     asked = "the crontab has" if here else "the crontab and the deployment have"
     return Answer({"differences": data}, [f"{asked} what the table says ({count} agents)"])
 

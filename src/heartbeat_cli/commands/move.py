@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import typer
 
 from heartbeat_cli import move, output, times
 from heartbeat_cli.command import CALLS, PLAIN, Edge, register
-from heartbeat_cli.errors import UsageProblem
+from heartbeat_cli.errors import SettingsProblem, UsageProblem
 from heartbeat_cli.move_format import Verified
 from heartbeat_cli.move_import import Imported
 from heartbeat_cli.output import Answer
@@ -23,6 +23,7 @@ from heartbeat_cli.output import Answer
 app = typer.Typer(**PLAIN)
 
 STREAM = Path("-")
+ENDING = ("SIGTERM", "SIGHUP")  # Windows has not both
 REFUSED_SHOWN = 10  # of the refused lines; JSON has more
 COMMON = tuple(name for name in CALLS if name != "transport")  # a move is always made over HTTP
 
@@ -42,6 +43,7 @@ def export(
     deadline is that of each call; all of it takes as long as it takes.
     """
     source = move.end_of(edge)
+    move.clear(edge.settings.data_dir)
     if file == STREAM:
         return _to_stdout(edge, source, quiet)
     with _told(edge, "export", quiet) as told:
@@ -58,9 +60,14 @@ def _to_stdout(edge: Edge, source: move.End, quiet: bool) -> Answer:
         raise UsageProblem("--json prints one object, and - prints the export", hint="Leave one of them out.")
     with _folder(edge) as folder, _told(edge, "export", quiet) as told:
         done = move.export_from(source, folder / "export.jsonl", told, force=False)
-        with done.file.open("rb") as written:
-            shutil.copyfileobj(written, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            with done.file.open("rb") as written:
+                shutil.copyfileobj(written, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # who reads it has seen enough
+            raise
+        except OSError as error:
+            raise SettingsProblem(f"standard output cannot be written: {error.strerror or error}") from None
     return Answer({})
 
 
@@ -76,8 +83,11 @@ def import_(
     any time, the same again goes on where it was. The deadline is that of each call.
     """
     target = move.end_of(edge)
-    with _readable(edge, file) as readable, _told(edge, "import", quiet) as told:
-        verified, done = move.import_into(target, readable, edge.settings.data_dir, told)
+    data_dir = edge.settings.data_dir
+    move.clear(data_dir)
+    called = Path("standard input") if file == STREAM else file
+    with _readable(edge, file, called) as readable, _told(edge, "import", quiet) as told:
+        verified, done = move.import_into(target, readable, data_dir, told, called)
     output.say_notes(f"left out, as this program does not know it: {what}" for what in verified.ignored)
     data: dict[str, Any] = {
         "file": str(file.absolute()) if file != STREAM else None,
@@ -94,7 +104,7 @@ def import_(
 def _told_imported(verified: Verified, done: Imported) -> Iterator[str]:
     yield f"imported, as of {times.stamp(verified.at, None)} at {verified.origin}:"
     for kind, taken in done.taken.items():
-        parts = [f"{taken.recorded:,} {kind} stored"]
+        parts = [f"{move.amount(taken.recorded, kind)} stored"]
         parts += [f"{taken.updated:,} brought up to date"] if taken.updated else []
         parts += [f"{taken.known:,} known before"] if taken.known else []
         parts += [f"{taken.refused:,} refused"] if taken.refused else []
@@ -116,21 +126,44 @@ def _told(edge: Edge, what: str, quiet: bool) -> Iterator[move.Progress]:
 
 
 @contextmanager
-def _readable(edge: Edge, file: Path) -> Iterator[Path]:
-    """The file itself, or one with what comes on standard input: it is read twice."""
-    if file != STREAM:
+def _readable(edge: Edge, file: Path, called: Path) -> Iterator[Path]:
+    """The file itself, or one with what comes through a pipe: it is read twice."""
+    if not (file == STREAM or _is_pipe(file)):
         yield file
         return
     with _folder(edge) as folder:
-        copied = folder / "standard input"
-        with copied.open("wb") as out:
-            shutil.copyfileobj(sys.stdin.buffer, out)
+        copied = folder / "import.jsonl"
+        try:
+            with (
+                nullcontext(sys.stdin.buffer) if file == STREAM else file.open("rb") as source,
+                copied.open("wb") as out,
+            ):
+                shutil.copyfileobj(source, out)
+        except OSError as error:
+            what = f"{called} cannot be copied into {folder.parent}"
+            raise SettingsProblem(f"{what}: {error.strerror or error}") from None
         yield copied
+
+
+def _is_pipe(file: Path) -> bool:
+    try:
+        return file.is_fifo()
+    except OSError:  # opening it tells why
+        return False
 
 
 @contextmanager
 def _folder(edge: Edge) -> Iterator[Path]:
-    """A folder of our user's alone for a file that is gone afterwards, on the disk that the data is on."""
-    parent = move.made(move.places(edge.settings.data_dir))
-    with tempfile.TemporaryDirectory(dir=parent) as name:
-        yield Path(name)
+    """A private folder that is gone also when we are told to end, as Ctrl-C does. Who has us ignore that, as
+    nohup does, is heeded.
+    """
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    ending = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with move.private_folder(edge.settings.data_dir) as folder:
+            yield folder
+    finally:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)

@@ -71,16 +71,18 @@ def create(  # noqa: PLR0913 - its options
             line = tokens.first_token_line(settings.token, name)
             refused.hint = f"if the kept token is the first and was not stored there yet: {line}"
         raise
-    return _handed_over(edge, made, text, scope, save=save)
+    return _handed_over(edge, made, text, body, save=save)
 
 
-def _handed_over(edge: Edge, made: Mapping[str, Any], text: str, scope: str, *, save: bool) -> Answer:
-    """The new token, which the deployment has stored: kept here, or shown this once."""
-    name = made["fingerprint"]
+def _handed_over(
+    edge: Edge, made: Mapping[str, Any], text: str, body: Mapping[str, Any], *, save: bool
+) -> Answer:
+    """The new token, which the deployment has stored as `body` says: kept here, or shown this once."""
+    name, scope = made["fingerprint"], body["scope"]
     if save:
         settings = edge.settings
         try:
-            file = tokens.save(settings.config_dir, settings.deployment(), text, scope)
+            file = tokens.save(settings.config_dir, settings.deployment(), text, scope, body.get("agents"))
         except SettingsProblem as problem:
             problem.hint = f"nobody has that token now; end it: heartbeat token revoke {name}"
             raise
@@ -161,7 +163,7 @@ def rotate(edge: Edge, fingerprint: Fingerprint) -> Answer:
     )
     made = connection.mutation("mutations/createToken", "request", body)
     is_kept_here = kept is not None and tokens.fingerprint(kept.text) == old
-    answer = _handed_over(edge, made, text, found["scope"], save=is_kept_here)
+    answer = _handed_over(edge, made, text, body, save=is_kept_here)
     then = f"heartbeat token revoke {old}"
     output.say(f"heartbeat: {old} stays valid; once every host that has it has the new one: {then}")
     if settings.token_source == TOKEN_VARIABLE and tokens.fingerprint(settings.needed_token()) == old:

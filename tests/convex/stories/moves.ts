@@ -127,6 +127,7 @@ story("an agent that is watched keeps its schedule and control, and takes over w
   w.later(10 * MINUTE);
   await w.send("hint", { summary: "second", result: "acted" });
   const [newer] = (await exported(w, "agents")) as unknown as [Record<string, unknown>];
+  w.later(2 * MINUTE);
 
   // the newest heartbeat is known here: nothing of an older one is shown
   const shownBefore = await w.row("hint");
@@ -134,7 +135,7 @@ story("an agent that is watched keeps its schedule and control, and takes over w
   expect(await w.row("hint")).toEqual(shownBefore);
 
   // but an error that is newer than any here, and when it last acted
-  const [lastError, lastActedAt] = [{ message: "unheard of", at: w.now - MINUTE }, w.now + 1];
+  const [lastError, lastActedAt] = [{ message: "unheard of", at: w.now - MINUTE }, w.now - 1];
   expect(await take(w, "agents", [{ ...older, lastError, lastActedAt }])).toEqual({ ...nothing, updated: 1 });
   expect(await w.row("hint")).toEqual({ ...shownBefore, lastError, lastActedAt });
 
