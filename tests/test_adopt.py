@@ -78,10 +78,17 @@ def states(app: App, sources: Sources) -> dict[str, str]:
     return dict(adopt.look(app, sources).files)
 
 
+def lacking(app: App) -> list[tuple[str, str]]:
+    """The lines that are not there, each with its file."""
+    return [(file, line.place.line) for file, line in adopt.look(app, FIRST).lines if not line.there]
+
+
 def whole(app: App, sources: Sources) -> bool:
     found = adopt.look(app, sources)
     return (
-        not found.cut_short and set(found.files.values()) == {"ours"} and all(line[2] for line in found.lines)
+        not found.cut_short
+        and set(found.files.values()) == {"ours"}
+        and all(line.there for _, line in found.lines)
     )
 
 
@@ -143,9 +150,7 @@ def test_a_line_that_somebody_took_out_is_put_in_again_and_still_known(project: 
     added(app)
     schema = project / "convex" / "schema.ts"
     schema.write_text(schema.read_text().replace("  ...heartbeatTables,\n", ""))
-    assert [place.line for _, place, there in adopt.look(app, FIRST).lines if not there] == [
-        "...heartbeatTables,"
-    ]
+    assert lacking(app) == [("schema.ts", "...heartbeatTables,")]
     added(app)
     assert whole(app, FIRST)
     adopt.remove(app, FIRST, changed=False).carry_out()
@@ -186,7 +191,7 @@ def test_a_file_that_is_a_link_or_no_utf_8_is_left_to_a_person(
     assert {hand.why for _, hand in plan.by_hand} & {"it is a link to another file", "it is not in UTF-8"}
     plan.carry_out()
     assert schema.read_bytes() == before
-    assert [there for file, _, there in adopt.look(app, FIRST).lines if file == "schema.ts"] == [False] * 3
+    assert [file for file, _ in lacking(app)] == ["schema.ts"] * 3
 
 
 # --- what is in the way
@@ -286,7 +291,7 @@ def test_an_update_replaces_adds_and_deletes_what_the_team_left_alone(project: P
     assert snapshot(project) == before
 
 
-def test_what_the_team_changed_is_shown_and_left_until_they_took_over_the_news(app: App) -> None:
+def test_what_the_team_changed_is_left_and_each_newer_one_is_shown_once(app: App) -> None:
     added(app)
     rules, record = app.folder / "heartbeat" / "model" / "rules.ts", app.folder / "mutations" / "record.ts"
     rules.write_text("// our own rules\n")
@@ -300,9 +305,13 @@ def test_what_the_team_changed_is_shown_and_left_until_they_took_over_the_news(a
         rules.read_text() == "// our own rules\n"
         and record.read_bytes() == SECOND.files["mutations/record.ts"]
     )
-    assert adopt.look(app, SECOND).news == ("heartbeat/model/rules.ts",)  # fleet.ts is there to be changed
-    rules.write_bytes(SECOND.files["heartbeat/model/rules.ts"])
-    assert adopt.look(app, SECOND).news == ()
+    assert adopt.look(app, SECOND).news == ()  # theirs with ours in it, perhaps: only they can tell
+    assert states(app, SECOND)["heartbeat/model/rules.ts"] == "changed"
+    third = replace(
+        SECOND, version="0.3.0", files={**SECOND.files, "heartbeat/model/rules.ts": b"// third\n"}
+    )
+    assert adopt.look(app, third).news == ("heartbeat/model/rules.ts",)
+    assert "  + // third" in adopt.update(app, third).differs
 
 
 def test_an_older_program_does_not_update_backwards(app: App) -> None:

@@ -45,7 +45,7 @@ def test_an_app_takes_our_functions_in_and_gives_them_back(inside: Inside, app: 
     assert outside.code == 1 and f"heartbeat functions add {app}" in outside.out
 
     looked = inside("functions", "add", "--write", "--dry-run", str(app))
-    assert looked.code == 0 and "nothing was written (dry run)" in looked.out
+    assert looked.code == 0 and looked.out.endswith("nothing was written (dry run)\n")
     assert "  +   ...heartbeatTables," in looked.out.splitlines()
     assert snapshot(app) == before
 
@@ -58,7 +58,9 @@ def test_an_app_takes_our_functions_in_and_gives_them_back(inside: Inside, app: 
     assert done.data["outcome"] == "added" and done.data["byHand"] == []
     assert sorted(done.data["added"]) == sorted(adopt_sources.ours().files)
     steps = "\n".join(done.data["next"])
-    assert re.search(r"convex/fleet\.ts.*\n.*npx convex deploy\n.*heartbeat connect URL", steps)
+    assert re.search(
+        r"convex/fleet\.ts.*\n.*\.prettierignore.*\n.*npx convex deploy\n.*heartbeat connect URL", steps
+    )
     assert inside("functions", "add", "--write", "--yes", str(app)).out.startswith("nothing to write\n")
     status = inside("functions", "status", str(app / "convex"), "--json")
     assert status.code == 0
@@ -67,6 +69,7 @@ def test_an_app_takes_our_functions_in_and_gives_them_back(inside: Inside, app: 
 
     looked = inside("functions", "remove", "--dry-run", str(app))
     assert looked.code == 0 and "  -   ...heartbeatTables," in looked.out.splitlines()
+    assert looked.out.endswith("nothing was written (dry run)\n")
     assert inside("functions", "remove", str(app)).code == 2
     gone = inside("functions", "remove", "--yes", str(app), "--json")
     assert (gone.code, gone.data["outcome"]) == (0, "removed")
@@ -77,6 +80,7 @@ def test_an_app_takes_our_functions_in_and_gives_them_back(inside: Inside, app: 
 def test_lines_that_are_not_to_be_written_are_shown_to_be_written(inside: Inside, app: Path) -> None:
     done = inside("functions", "add", str(app))
     assert done.code == 0 and "these lines are yours to write (or: --write):" in done.out
+    assert f"  1. write the lines above, or: heartbeat functions add --write {app}\n  2. say in" in done.out
     status = inside("functions", "status", str(app))
     assert status.code == 1
     assert (
@@ -92,8 +96,15 @@ def test_what_cannot_be_written_for_them_is_told_and_the_rest_is_written(inside:
     assert done.code == 1
     why = "among the fields of the table agents (the table agents is made by ourTable(…))"
     assert f"by hand, in schema.ts, {why}:\n  heartbeat: heartbeatField,\n" in done.out
-    assert "  ...heartbeatTables,\n" in schema.read_text()
-    schema.write_text(schema.read_text().replace("handle:", "heartbeat: heartbeatField,\n    handle:"))
+    assert "  1. write the lines above\n" in done.out
+    imported = 'import { heartbeatField } from "./heartbeat/tables";\n'
+    assert imported in done.out
+    written = schema.read_text()
+    assert (
+        "  ...heartbeatTables,\n" in written and "heartbeatField" not in written
+    )  # unused, it would not compile
+    written = imported + written.replace("handle:", "heartbeat: heartbeatField,\n    handle:")
+    schema.write_text(written)
     assert inside("functions", "status", str(app)).code == 0
 
 
@@ -117,10 +128,15 @@ def test_what_is_to_be_done_is_listed_with_the_command(inside: Inside, app: Path
         "the app asks for convex 1.2.3, and needs it from ",
     ):
         assert told in status.out
+    looked = inside("functions", "update", "--dry-run", str(app))
+    assert "shown once" in looked.out and looked.out.endswith("nothing was written (dry run)\n")
     updated = inside("functions", "update", "--yes", str(app))
     assert updated.code == 1 and "  - // mine" in updated.out
     assert (convex / "heartbeat" / "crons.ts").exists()
     assert (convex / "heartbeat" / "tables.ts").read_text() == "// mine\n"
+    (app / "package.json").write_text('{"dependencies": {"convex": "^1.48.0"}}')
+    merged = inside("functions", "status", str(app))
+    assert merged.code == 0 and "  changed by you: heartbeat/tables.ts\n" in merged.out
     kept = inside("functions", "remove", "--yes", str(app))
     assert kept.code == 1 and f"heartbeat functions remove --changed {app}" in kept.out
     assert inside("functions", "remove", "--changed", "--yes", str(app)).code == 0
@@ -167,3 +183,12 @@ def test_a_push_of_an_adopted_app_takes_nothing_of_ours_or_theirs_away(inside: I
     spec["functions"].append({"functionType": "HttpAction", "method": "GET", "path": "/digest"})
     for folder in (app, app / "convex"):
         assert inside("functions", "foreign", str(folder), stdin=json.dumps(spec)).code == 0
+
+
+def test_folders_that_hold_theirs_too_are_not_to_be_left_out_by_their_formatter(
+    inside: Inside, app: Path
+) -> None:
+    (app / "convex" / "queries").mkdir()
+    (app / "convex" / "queries" / "theirs.ts").write_text("export {};\n")
+    done = inside("functions", "add", "--write", "--yes", str(app))
+    assert "a line each: convex/heartbeat/ convex/mutations/ and ours in convex/queries\n" in done.out

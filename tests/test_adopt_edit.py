@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import NODE, REPOSITORY
-from heartbeat_cli.adopt_edit import NO_CRONS, edit, take_back, there
-from heartbeat_cli.adopt_places import PLACES, Clash
+from heartbeat_cli.adopt_edit import NO_CRONS, edit, left, survey, take_back
+from heartbeat_cli.adopt_places import PLACES, Clash, all_lines, importing
 
 OURS = frozenset({"agentHeartbeats", "agentFlips"})
 HEAD = 'import { defineSchema, defineTable } from "convex/server";\nimport { v } from "convex/values";\n'
@@ -120,67 +120,76 @@ export default defineSchema({
 });
 """,
 }
-SPREAD, FIELD = (place.line for place in PLACES["schema"][1:])
+SPREAD, FIELD = (place.line for place in PLACES["schema"])
+IMPORT, IMPORT_TABLES, IMPORT_FIELD = (
+    importing(names, "./heartbeat/tables").line
+    for names in (("heartbeatField", "heartbeatTables"), ("heartbeatTables",), ("heartbeatField",))
+)
 BY_HAND = {  # what a team wrote, which lines nobody can place for it, and why
     "tables in another file": (
         "export default defineSchema(tables);",
-        (SPREAD, FIELD),
+        (IMPORT, SPREAD, FIELD),
         "not defined in this file",
     ),
     "a table in another file": (
         "export default defineSchema({ agents: agentsTable });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "the table agents is agentsTable, which is not defined in this file",
     ),
     "tables spread from elsewhere": (
         "export default defineSchema({ ...all });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "does not show a table agents",
     ),
     "no agents": (
         "export default defineSchema({ users: defineTable({}) });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "has no table agents",
     ),
     "a union": (
         "export default defineSchema({ agents: defineTable(v.union(v.object({ a: v.any() }), b)) });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "the table agents is made by v.union(…)",
     ),
     "fields that others use too": (
         "export const f = { a: v.any() };\nexport default defineSchema({ agents: defineTable(f) });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "used elsewhere too",
     ),
     "fields used twice": (
         "const f = { a: v.any() };\n"
         "export default defineSchema({ agents: defineTable(f), x: defineTable(f) });",
-        (FIELD,),
+        (IMPORT_FIELD, FIELD),
         "used elsewhere too",
+    ),
+    "Table() of convex-helpers": (
+        "export const A = Table('agents', {});\nexport default defineSchema({ agents: A.table });",
+        (IMPORT_FIELD, FIELD),
+        "the table agents is made by Table(…)",
     ),
     "two schemas": (
         "defineSchema({});\nexport default defineSchema({});",
-        (SPREAD, FIELD),
+        (IMPORT, SPREAD, FIELD),
         "not exactly once",
     ),
     "a slash that may be two things": (
         "const a = f(1) / 2; const b = 3 / 1;\nexport default defineSchema({ agents: defineTable({}) });",
-        tuple(place.line for place in PLACES["schema"]),
+        tuple(place.line for place in all_lines("schema")),
         "a slash that may divide",
     ),
     "a string that does not end": (
         "const a = 'it;\nexport default defineSchema({});",
-        tuple(place.line for place in PLACES["schema"]),
+        tuple(place.line for place in all_lines("schema")),
         "a string that does not end",
     ),
     "brackets that do not match": (
         "export default defineSchema({ agents: defineTable({) });",
-        tuple(place.line for place in PLACES["schema"]),
+        tuple(place.line for place in all_lines("schema")),
         "brackets do not match",
     ),
     "a name of ours that is theirs": (
         "const heartbeatTables = {};\nexport default defineSchema({ agents: defineTable({}) });",
-        (PLACES["schema"][0].line,),
+        (IMPORT,),
         "it has a heartbeatTables already",
     ),
 }
@@ -202,6 +211,12 @@ console.log(JSON.stringify(texts.map((text) => {
 """
 
 
+def stands(text: str) -> bool:
+    """Whether every line is there."""
+    lines = survey("schema", text, OURS)
+    return [line.place.line for line in lines if line.there] == [IMPORT, SPREAD, FIELD]
+
+
 def sides(marked: str) -> tuple[str, str]:
     """What stands there before, and after."""
     return re.sub("«[^»]*»", "", marked), re.sub("[«»]", "", marked)
@@ -213,7 +228,7 @@ def test_a_schema_gains_its_lines_in_the_teams_own_style_and_gives_them_back(nam
     edited = edit("schema", HEAD + before, OURS)
     assert edited.by_hand == ()
     assert edited.text == IMPORTED + after
-    assert there("schema", edited.text) == [True, True, True]
+    assert stands(edited.text)
     assert edit("schema", edited.text, OURS).insertions == ()
     assert take_back(edited.text, edited.inserted) == HEAD + before
     crlf = edit("schema", (HEAD + before).replace("\n", "\r\n"), OURS)
@@ -235,8 +250,13 @@ def test_what_cannot_be_placed_with_certainty_is_left_to_a_person(name: str) -> 
     edited = edit("schema", HEAD + before, OURS)
     assert tuple(hand.line for hand in edited.by_hand) == lines
     assert why in edited.by_hand[-1].why
-    assert len(edited.insertions) == 3 - len(lines)
     assert take_back(edited.text, edited.inserted) == HEAD + before
+    # only what was placed is imported: a compiler may refuse what is not used
+    placed = {name for name in ("heartbeatField", "heartbeatTables") if f"{name}," in edited.text}
+    brought = "".join(one.text for one in edited.insertions if "import" in one.text)
+    assert {name for name in ("heartbeatField", "heartbeatTables") if name in brought} == (
+        set() if IMPORT in lines else placed
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,7 +276,9 @@ def test_an_app_with_something_else_of_a_name_of_ours_is_refused(schema: str, wh
 @pytest.mark.parametrize("semicolon", [";", ""])
 def test_an_import_has_the_quotes_and_the_end_of_those_above_it(quote: str, semicolon: str) -> None:
     head = f"import {{ defineSchema }} from {quote}convex/server{quote}{semicolon}"
-    after = edit("schema", f"{head} // ours\n\nexport default defineSchema({{}});\n", OURS).text
+    after = edit(
+        "schema", f"{head} // ours\n\nexport default defineSchema({{agents: defineTable({{}})}});\n", OURS
+    ).text
     module = f"from {quote}./heartbeat/tables{quote}{semicolon}"
     assert after.startswith(f"{head} // ours\nimport {{ heartbeatField, heartbeatTables }} {module}\n\n")
 
@@ -299,8 +321,11 @@ def test_crons_gain_theirs_above_the_export(name: str) -> None:
 )
 def test_crons_that_are_exported_in_another_way_are_left_to_a_person(crons: str, why: str) -> None:
     edited = edit("crons", 'import { cronJobs } from "convex/server";\n' + crons, OURS)
-    assert [hand.line for hand in edited.by_hand] == ["addHeartbeatCrons(crons);"]
-    assert why in edited.by_hand[0].why
+    assert [hand.line for hand in edited.by_hand] == [
+        'import { addHeartbeatCrons } from "./heartbeat/crons";',
+        "addHeartbeatCrons(crons);",
+    ]
+    assert why in edited.by_hand[1].why
 
 
 def test_lines_that_a_formatter_moved_are_found_again_and_those_that_are_text_are_not() -> None:
@@ -315,7 +340,7 @@ def test_lines_that_a_formatter_moved_are_found_again_and_those_that_are_text_ar
         + "// ...heartbeatTables,\nexport default defineSchema({\n    agents: defineTable({\n    }),\n});\n"
     )
     joined = IMPORTED.replace("{ heartbeatField,", "{ heartbeatField, more,")
-    assert there("schema", take_back(joined, edited.inserted)) == [True, False, False]
+    assert [place.line for place in left("schema", take_back(joined, edited.inserted))] == [IMPORT]
 
 
 # --- for every schema
@@ -407,7 +432,7 @@ def test_in_every_schema_the_lines_stand_in_code_where_they_belong_and_go_withou
     edited = edit("schema", text, OURS)
     assert edited.by_hand == (), text
     assert take_back(edited.text, edited.inserted) == text
-    assert there("schema", edited.text) == [True, True, True]
+    assert stands(edited.text)
     marks, at = [], 0
     for number, piece in enumerate(pieces):
         at += len(piece.text)

@@ -15,18 +15,18 @@ what we put into the team's, stands in the manifest (adopt_manifest.py, which sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
 from heartbeat_cli import adopt_disk, adopt_manifest
-from heartbeat_cli.adopt_app import App
+from heartbeat_cli.adopt_app import App, numbers
 from heartbeat_cli.adopt_disk import Change
-from heartbeat_cli.adopt_edit import Hand
+from heartbeat_cli.adopt_edit import Hand, Line
 from heartbeat_cli.adopt_lines import diff, present, taken_back, uses, wanted
 from heartbeat_cli.adopt_manifest import Manifest, digest
-from heartbeat_cli.adopt_places import PLACES, Place
+from heartbeat_cli.adopt_places import PLACES
 from heartbeat_cli.adopt_sources import FLEET, Sources
 from heartbeat_cli.errors import FunctionsProblem
 
@@ -64,14 +64,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How an app's functions folder is: each file of ours with its state, each line and whether it is there.
+    """How an app's functions folder is: each file of ours with its state, each line with the file it belongs
+    in.
 
-    `news` are the files that the team changed and that this program has another version of since.
+    `news` are the files that the team changed and that this program has another version of than they were
+    last shown.
     """
 
     manifest: Manifest | None
     files: Mapping[str, State]
-    lines: tuple[tuple[str, Place, bool], ...]
+    lines: tuple[tuple[str, Line], ...]
     news: tuple[str, ...]
 
     @property
@@ -84,7 +86,8 @@ def look(app: App, sources: Sources) -> Found:
     """Only looks. Raises `FunctionsProblem` when the manifest, or a file, cannot be read."""
     manifest = adopt_manifest.read(app.folder)
     states = _states(app, manifest or Manifest(), sources)
-    lines = [line for stem in PLACES for line in present(app, stem)]
+    ours = {*states, *sources.files}
+    lines = [line for stem in PLACES for line in present(app, stem, ours, sources.tables)]
     return Found(manifest, states, tuple(lines), tuple(_news(manifest or Manifest(), states, sources)))
 
 
@@ -98,7 +101,8 @@ def add(app: App, sources: Sources, *, write_lines: bool) -> Plan:
     manifest = was or Manifest()
     states = _states(app, manifest, sources)
     _nothing_in_the_way(app, manifest, sources)
-    lines = [each for stem in PLACES for each in wanted(app, stem, manifest, sources.tables)]
+    ours = {*states, *sources.files}
+    lines = [each for stem in PLACES for each in wanted(app, stem, manifest, ours, sources.tables)]
     behind = any(state in {"outdated", "dropped"} for state in states.values())
     missing = () if behind else tuple(path for path, state in states.items() if state == "missing")
     records = tuple(each.record for each in lines if each.record) if write_lines else manifest.edits
@@ -110,7 +114,7 @@ def add(app: App, sources: Sources, *, write_lines: bool) -> Plan:
         records,
         _folders(app, manifest, missing),
     )
-    after = during if behind else _settled(during, states, sources)
+    after = during if behind else _settled(during, states, sources, shown={FLEET})
     theirs = [each.change for each in lines if each.change]
     files = [Change(path, None, sources.files[path]) for path in missing]
     return Plan(
@@ -118,7 +122,7 @@ def add(app: App, sources: Sources, *, write_lines: bool) -> Plan:
         _framed(app, during, [*files, *(theirs if write_lines else [])], after),
         added=missing,
         diff=tuple(line for change in theirs for line in diff(change)),
-        by_hand=tuple((each.path, hand) for each in lines for hand in each.by_hand),
+        by_hand=tuple(hand for each in lines for hand in each.by_hand),
         notes=("the files are of another version than this program's: heartbeat functions update",) * behind,
     )
 
@@ -130,7 +134,7 @@ def update(app: App, sources: Sources) -> Plan:
     Raises `FunctionsProblem` when there is nothing of ours, it is of a newer version, or a new path is taken.
     """
     manifest = _there(app)
-    if _numbers(manifest.version) > _numbers(sources.version):
+    if numbers(manifest.version) > numbers(sources.version):
         raise FunctionsProblem(
             f"the functions in {app.folder} are of version {manifest.version}, and this program's are older "
             f"({sources.version}); nothing was written",
@@ -144,7 +148,7 @@ def update(app: App, sources: Sources) -> Plan:
     written = (*added, *replaced)
     coming = {path: digest(sources.files[path]) for path in written}
     during = Manifest(sources.version, manifest.files, coming, manifest.edits, _folders(app, manifest, added))
-    after = _settled(during, states, sources)
+    after = _settled(during, states, sources, shown=states)
     changes = [Change(path, adopt_disk.read(app.folder, path), sources.files[path]) for path in written]
     changes += [Change(path, adopt_disk.read(app.folder, path), None) for path in deleted]
     news = _news(manifest, states, sources)
@@ -177,7 +181,8 @@ def remove(app: App, sources: Sources, *, changed: bool) -> Plan:
     left = Manifest(manifest.version, {path: manifest.known(path) for path in kept}, folders=manifest.folders)
     raw = adopt_disk.read(app.folder, adopt_manifest.PATH)
     line_changes = [each.change for each in lines if each.change]
-    hands = [(each.path, hand) for each in lines for hand in each.by_hand]
+    hands = [hand for each in lines for hand in each.by_hand]
+    shown = [path for path in theirs if path in sources.files and path != FLEET]
     return Plan(
         app,
         (
@@ -189,8 +194,8 @@ def remove(app: App, sources: Sources, *, changed: bool) -> Plan:
         deleted=deleted,
         kept=kept,
         diff=tuple(line for change in line_changes for line in diff(change)),
-        differs=tuple(_differs(app, [path for path in theirs if path in sources.files], sources)),
-        by_hand=(*hands, *uses(app, manifest.paths)),
+        differs=tuple(_differs(app, shown, sources)),
+        by_hand=(*hands, *uses(app, {*manifest.paths, *sources.files})),
         again="heartbeat functions remove completes it",
     )
 
@@ -212,7 +217,7 @@ def _states(app: App, manifest: Manifest, sources: Sources) -> dict[str, State]:
         if content is None:
             if source is not None:
                 states[path] = "missing"
-        elif content == source:
+        elif source is not None and digest(content) == digest(source):
             states[path] = "ours"
         elif manifest.is_ours(path, content) and not (app.folder / path).is_symlink():
             states[path] = "dropped" if source is None else "outdated"
@@ -250,16 +255,18 @@ def _folders(app: App, manifest: Manifest, paths: Sequence[str]) -> tuple[str, .
     return tuple(sorted({*manifest.folders, *new, *(needed & adopt_disk.begun(app.folder))}))
 
 
-def _settled(during: Manifest, states: Mapping[str, State], sources: Sources) -> Manifest:
+def _settled(
+    during: Manifest, states: Mapping[str, State], sources: Sources, *, shown: Collection[str]
+) -> Manifest:
     """The manifest when all is written. A file that the team changed stays known as what we wrote, so that it
-    is told again that there is a newer one; but fleet.ts, which is there to be changed, is told of once.
+    is told that there is a newer one, until how it differs from that one was `shown`.
     """
     files = {}
     for path, state in states.items():
-        if state == "changed" and path != FLEET:
-            files[path] = during.known(path)
-        elif path in sources.files:
+        if path in sources.files and (state != "changed" or path in shown):
             files[path] = digest(sources.files[path])
+        elif state == "changed":
+            files[path] = during.known(path)
     return Manifest(during.version, files, {}, during.edits, during.folders)
 
 
@@ -279,7 +286,3 @@ def _differs(app: App, paths: Sequence[str], sources: Sources) -> list[str]:
         for path in paths
         for line in diff(Change(path, adopt_disk.read(app.folder, path), sources.files[path]))
     ]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split(".") if number.isdecimal())

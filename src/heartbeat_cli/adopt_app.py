@@ -55,7 +55,7 @@ class App:
         if installed is None and asked is None:
             return f"the app does not name the npm package {PACKAGE}, and needs it from {least} on"
         have = installed or _least_of(asked or "")
-        if have is None or _numbers(have) >= _numbers(least):
+        if have is None or numbers(have) >= numbers(least):
             return None
         said = f"has {PACKAGE} {installed} installed" if installed else f"asks for {PACKAGE} {asked}"
         return f"the app {said}, and needs it from {least} on"
@@ -129,6 +129,7 @@ def _least_of(asked: str) -> str | None:
     return found[1] if found else None
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    return (*numbers, *[0] * (3 - len(numbers)))
+def numbers(version: str) -> tuple[int, ...]:
+    """The three of a version, to be compared."""
+    found = [int(number) for number in re.findall(r"\d+", version)[:3]]
+    return (*found, *[0] * (3 - len(found)))

@@ -29,7 +29,13 @@ _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
 class Unclear(Exception):
-    """Why something cannot be placed with certainty: half a sentence for people."""
+    """Why something cannot be placed with certainty: half a sentence for people. `modules`: those that are
+    imported here and may hold the place for it.
+    """
+
+    def __init__(self, why: str, modules: tuple[str, ...] = ()) -> None:
+        super().__init__(why)
+        self.modules = modules
 
 
 @dataclass(frozen=True, slots=True)

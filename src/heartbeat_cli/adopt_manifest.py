@@ -86,8 +86,8 @@ class Manifest:
 
 
 def digest(content: bytes) -> str:
-    """SHA-256, hex."""
-    return hashlib.sha256(content).hexdigest()
+    """SHA-256, hex, whatever line ends a checkout gave the text."""
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def read(folder: Path) -> Manifest | None:

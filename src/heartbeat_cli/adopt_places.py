@@ -1,6 +1,6 @@
 """Where in an app's own files our lines belong: its imports, its tables, the table agents, its crons. Pure.
 
-One entry of `PLACES` for each file that gains lines; a further file is one more.
+One entry of `PLACES` for each file that gains lines, and of `MODULES`; a further file is one more of each.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from heartbeat_cli.adopt_code import Code, Entry, Unclear
+from heartbeat_cli.adopt_imports import imported, imported_from, imports
 
 TABLES, FIELD, CRONS = "heartbeatTables", "heartbeatField", "addHeartbeatCrons"
+# spread into a schema, and known to hold neither agents nor tasks
+OTHERS = frozenset({TABLES, "authTables"})
 STEPS = 8  # names followed to where a table is defined; nobody goes through more
 CRLF, LF = "\r\n", "\n"
 
 
-class Clash(Exception):
+class Clash(Unclear):
     """Why this app and the heartbeat functions cannot live together as they are: a sentence."""
 
 
@@ -30,75 +33,46 @@ class Insertion:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One line that a file gains: as it is told to people, where, and how it is found or placed.
+    """One line that a file gains: the `names` of ours in it, the line as it is told to people, where, and how
+    it is found or placed.
 
     `there` and `place` raise `Unclear`; `place`, which is told the names of our tables, also `Clash`, where
-    the app has something else of that name.
+    the app has something else of that name. One that may stand `anywhere` is there, too, when it stands in
+    another file of the app, as a table may.
     """
 
+    names: tuple[str, ...]
     line: str
     where: str
     there: Callable[[Code], bool]
     place: Callable[[Code, frozenset[str]], Insertion]
+    anywhere: bool = False
 
 
 # --- imports
 
 
-@dataclass(frozen=True, slots=True)
-class _Import:
-    """One import statement: where it ends, from where it is, the names it brings, and its style."""
-
-    end: int
-    source: str
-    names: frozenset[str]
-    quote: str
-    semicolon: str
-
-
-_ATTRIBUTES = r"(?:\s*with\s*\{[^}]*\})?"
-
-
-def _imports(code: Code) -> list[_Import]:
-    found = []
-    for match in code.finds(r"import(?=[\s{*\"'])"):
-        if not code.outermost(match.start()):
-            continue
-        string = re.compile(rf"[^;\"']*([\"'])\0*\1{_ATTRIBUTES}[^\S\n]*(?P<semicolon>;)?").match(
-            code.masked, match.end()
-        )
-        if string is None:
-            raise Unclear("it has an import that is not understood")
-        at = string.start(1)
-        names = re.findall(r"[\w$]+", code.masked[match.end() : at])
-        found.append(
-            _Import(
-                string.end(), code.string_at(at), frozenset(names), code.text[at], string["semicolon"] or ""
-            )
-        )
-    return found
-
-
-def _importing(names: Sequence[str], module: str) -> Place:
+def importing(names: Sequence[str], module: str) -> Place:
+    """The line that imports these names of ours."""
     listed = ", ".join(names)
 
     def there(code: Code) -> bool:
-        sources = (module, f"{module}.js", f"{module}.ts")
-        return any(each.source in sources and each.names >= set(names) for each in _imports(code))
+        return imported(code, module) >= set(names)
 
     def place(code: Code, _: frozenset[str]) -> Insertion:
-        imports = _imports(code)
+        have = imports(code)
         for name in names:
             declared = code.finds(rf"(?:const|let|var|function|class)\s+{name}(?![\w$])")
-            if declared or any(name in each.names for each in imports):
+            if declared or any(name in each.names for each in have):
                 raise Unclear(f"it has a {name} already")
-        if not imports:
+        if not have:
             raise Unclear("it has no import to put this one below")
-        last = imports[-1]
+        last = have[-1]
         line = f"import {{ {listed} }} from {last.quote}{module}{last.quote}{last.semicolon}"
         return _below(code, last.end, line)
 
-    return Place(f'import {{ {listed} }} from "{module}";', "below the other imports", there, place)
+    line = f'import {{ {listed} }} from "{module}";'
+    return Place(tuple(names), line, "below the other imports", there, place)
 
 
 # --- objects
@@ -137,14 +111,16 @@ def _follow(code: Code, at: int, wanted: str, what: str) -> re.Match[str]:
         found = re.compile(wanted).match(code.masked, at)
         if found:
             return found
-        name = re.compile(r"([\w$]+)\s*(?=[,;)}]|\.\s*(?:index|searchIndex|vectorIndex)\b)").match(
-            code.masked, at
-        )
+        name = re.compile(_NAME).match(code.masked, at)
         if name is None:
             break
         at = _declared(code, name[1], what)
     head = re.compile(r"[\w$.]+").match(code.masked, at)
     raise Unclear(f"{what} is made by {head[0]}(…)" if head else f"{what} is not understood")
+
+
+# alone, with indexes behind it, or as convex-helpers has it: `table` of what its Table(…) made
+_NAME = r"([\w$]+)\s*(?:\.\s*table\s*)?(?=[,;)}]|\.\s*(?:index|searchIndex|vectorIndex)\b)"
 
 
 def _declared(code: Code, name: str, what: str) -> int:
@@ -153,10 +129,13 @@ def _declared(code: Code, name: str, what: str) -> int:
     """
     found = _constant(code, name)
     if found is None:
-        raise Unclear(f"{what} is {name}, which is not defined in this file")
+        modules = imported_from(code, name)
+        whence = f"imported from {modules[0]}" if modules else "which is not defined in this file"
+        raise Unclear(f"{what} is {name}, {whence}", modules)
     value = code.after_blanks(found.end())
     used = len(re.findall(rf"(?<![\w$]){re.escape(name)}(?![\w$])", code.masked)) - 1
-    if not re.compile(_TABLE).match(code.masked, value) and (found["export"] or used > 1):
+    a_table = re.compile(rf"{_TABLE}|Table\s*\(").match(code.masked, value)
+    if not a_table and (found["export"] or used > 1):
         raise Unclear(f"{what} is {name}, which is used elsewhere too")
     return value
 
@@ -189,12 +168,25 @@ def _entries(code: Code, brace: int, steps: int = STEPS) -> Iterator[Entry]:
             yield entry
 
 
-def _fields(code: Code) -> int:
+def _shown(code: Code) -> tuple[list[Entry], list[str]]:
+    """The tables that the schema names, and, as it is written, whatever else may bring some into it."""
     entries = list(_entries(code, _tables(code)))
+    unnamed = [
+        re.compile(r"(?:\.\.\.\s*)?([\w$]*)").match(code.masked, e.value) for e in entries if not e.name
+    ]
+    return [entry for entry in entries if entry.name], [
+        found[1] for found in unnamed if found and found[1] not in OTHERS
+    ]
+
+
+def _fields(code: Code) -> int:
+    entries, others = _shown(code)
     agents = [entry for entry in entries if entry.name == "agents"]
-    if len(agents) != 1:
-        shown = "has no" if all(entry.name for entry in entries) else "does not show a"
-        raise Unclear(f"it {shown} table agents" if not agents else "it has two tables agents")
+    if len(agents) > 1:
+        raise Unclear("it has two tables agents")
+    if not agents:
+        modules = tuple(module for name in others for module in imported_from(code, name))
+        raise Unclear("it does not show a table agents" if others else "it has no table agents", modules)
     what = "the table agents"
     table = _follow(code, agents[0].value, _TABLE, what)
     fields = _follow(code, table.end(), r"[\w$]+\s*\.\s*object\s*\(|\{", what)
@@ -234,25 +226,60 @@ def _call_crons(code: Code, _: frozenset[str]) -> Insertion:
     return Insertion(at, f"{CRONS}({name}){semicolon}{end}{apart}")
 
 
+def _absent(name: str, fields: str) -> Place:
+    """A table that the app has to have: what to paste where its schema has none. Nobody but the team can
+    place it; it counts as there where it may be.
+    """
+
+    def there(code: Code) -> bool:
+        try:
+            entries, others = _shown(code)
+        except Unclear:
+            return True
+        return bool(others) or any(entry.name == name for entry in entries)
+
+    def place(code: Code, _: frozenset[str]) -> Insertion:
+        raise Unclear(f"it has no table {name}")
+
+    return Place((), f"{name}: defineTable({{ {fields} }}),", _IN_SCHEMA, there, place)
+
+
+_IN_SCHEMA = "in the object that defineSchema gets"
+# with these fields, fleet.ts passes the type check as it is copied
+NEEDED: Mapping[str, tuple[Place, ...]] = {
+    "schema": (
+        _absent("agents", "name: v.string()"),
+        _absent(
+            "tasks",
+            "title: v.string(), status: v.string(), assignees: v.array(v.string()), "
+            "updatedAt: v.optional(v.number())",
+        ),
+    ),
+    "crons": (),
+}
+MODULES: Mapping[str, str] = {"schema": "./heartbeat/tables", "crons": "./heartbeat/crons"}
 PLACES: Mapping[str, tuple[Place, ...]] = {
     "schema": (
-        _importing((FIELD, TABLES), "./heartbeat/tables"),
         Place(
+            (TABLES,),
             f"...{TABLES},",
-            "in the object that defineSchema gets",
+            _IN_SCHEMA,
             lambda code: bool(re.search(rf"\.\.\.\s*{TABLES}\b", code.masked)),
             _spread_tables,
+            anywhere=True,
         ),
         Place(
+            (FIELD,),
             f"heartbeat: {FIELD},",
             "among the fields of the table agents",
             lambda code: bool(code.finds(rf"heartbeat\s*:\s*{FIELD}\b")),
             _heartbeat_field,
+            anywhere=True,
         ),
     ),
     "crons": (
-        _importing((CRONS,), "./heartbeat/crons"),
         Place(
+            (CRONS,),
             f"{CRONS}(crons);",
             "above export default crons",
             lambda code: bool(code.finds(rf"{CRONS}\s*\(")),
@@ -260,3 +287,9 @@ PLACES: Mapping[str, tuple[Place, ...]] = {
         ),
     ),
 }
+
+
+def all_lines(stem: str) -> tuple[Place, ...]:
+    """Every line that this file may gain, with the whole import."""
+    names = sorted(name for place in PLACES[stem] for name in place.names)
+    return (importing(names, MODULES[stem]), *PLACES[stem])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,10 @@ def add(
     told = ["these lines are yours to write (or: --write):"] if plan.diff and not write else []
     shown = [*_files(plan), *told, *plan.diff, *by_hand(plan)]
     left = write and bool(plan.by_hand)
-    talk = _Talk("added", shown, "Write this?" if write else None, _next(target, sources), left)
+    steps = ["write the lines above" + ("" if write else f", or: heartbeat functions add --write {app_dir}")]
+    steps = [*(steps if told or plan.by_hand else ()), *_next(target, sources)]
+    then = ["next:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
+    talk = _Talk("added", shown, "Write this?" if write else None, then, left)
     return _done(edge, plan, talk, yes=yes, dry_run=dry_run)
 
 
@@ -67,8 +71,8 @@ def status(edge: Edge, app_dir: AppDir) -> Answer:
         "cutShort": found.cut_short,
         "files": [{"path": path, "state": state} for path, state in found.files.items()],
         "lines": [
-            {"file": file, "line": place.line, "where": place.where, "there": there}
-            for file, place, there in found.lines
+            {"file": file, "line": line.place.line, "where": line.place.where, "there": line.there}
+            for file, line in found.lines
         ],
         "package": package,
     }
@@ -94,9 +98,13 @@ def update(edge: Edge, app_dir: AppDir, yes: Yes = False, dry_run: DryRun = Fals
     """Make an app's copy of our functions this program's; what you changed is shown and left. Asks."""
     target, sources = adopt_app.find(app_dir), adopt_sources.ours()
     plan = adopt.update(target, sources)
-    differs = ["you changed these, and there is a newer one (+):", *plan.differs] if plan.differs else []
-    missing = not all(there for *_, there in adopt.look(target, sources).lines)
-    then = [f"some lines are missing: heartbeat functions add --write {app_dir}"] if missing else []
+    differs = (
+        ["you changed these, and there is a newer one (+), shown once:", *plan.differs]
+        if plan.differs
+        else []
+    )
+    missing = not all(line.there for _, line in adopt.look(target, sources).lines)
+    then = [f"some lines are missing: heartbeat functions status {app_dir} names them"] if missing else []
     then += ["next: npx convex deploy"] if plan.changes else []
     talk = _Talk("updated", [*_files(plan), *differs], "Write this?", then, missing or bool(differs))
     return _done(edge, plan, talk, yes=yes, dry_run=dry_run)
@@ -117,9 +125,10 @@ def remove(
     target, sources = adopt_app.find(app_dir), adopt_sources.ours()
     plan = adopt.remove(target, sources, changed=changed)
     kept = [f"  kept, as you changed it: {path}" for path in plan.kept]
+    if kept:
+        kept.append(f"  (delete these too: heartbeat functions remove --changed {app_dir})")
     differs = ["you changed these; ours is +:", *plan.differs] if plan.differs else []
-    then = [f"delete the kept files too: heartbeat functions remove --changed {app_dir}"] if kept else []
-    then += [STILL_THERE] if plan.changes else []
+    then = [STILL_THERE] if plan.changes else []
     shown = [*_files(plan), *kept, *plan.diff, *differs, *by_hand(plan)]
     talk = _Talk("removed", shown, "Remove this?", then, bool(plan.kept or plan.by_hand))
     return _done(edge, plan, talk, yes=yes, dry_run=dry_run)
@@ -158,8 +167,9 @@ class _Talk:
 
 
 def _done(edge: Edge, plan: adopt.Plan, talk: _Talk, *, yes: bool, dry_run: bool) -> Answer:
-    """Show, ask where there is a question, do it, and say what is next."""
+    """Show, ask where there is a question, do it, and say what is next once it is done."""
     lines, outcome, last = [*talk.shown], talk.word, f"{talk.word}: {plan.app.folder}"
+    then = [] if dry_run else [*talk.then]
     if dry_run:
         outcome, last = "planned", "nothing was written (dry run)"
     elif not plan.changes:
@@ -169,8 +179,8 @@ def _done(edge: Edge, plan: adopt.Plan, talk: _Talk, *, yes: bool, dry_run: bool
             edge.ask(lines, talk.question, hint="add --yes, or --dry-run to look")
             lines = []
         plan.carry_out()
-    data = {"outcome": outcome, **as_json(plan), "next": list(talk.then)}
-    return Answer(data, [*lines, last, *talk.then], exit_code=TO_DO if talk.left and not dry_run else 0)
+    data = {"outcome": outcome, **as_json(plan), "next": then}
+    return Answer(data, [*lines, last, *then], exit_code=TO_DO if talk.left and not dry_run else 0)
 
 
 def as_json(plan: adopt.Plan) -> dict[str, Any]:
@@ -215,8 +225,24 @@ def _next(target: adopt_app.App, sources: Sources) -> list[str]:
     steps = [f"say in {target.folder / FLEET} what your agents and tasks are: it is yours to edit"]
     if package:
         steps.append(f"{package}: {adopt_app.NPM_ADDS}")
-    steps += ["push it: npx convex deploy", "then, on each host: heartbeat connect URL"]
-    return ["next:", *(f"  {number}. {step}" for number, step in enumerate(steps, start=1))]
+    steps.append(f"let formatters and linters leave our files alone: {_to_ignore(target, sources)}")
+    return [*steps, "push it: npx convex deploy", "then, on each host: heartbeat connect URL"]
+
+
+def _to_ignore(target: adopt_app.App, sources: Sources) -> str:
+    """Lines for a .prettierignore: the folders that hold nothing of the team's; of the others, a word."""
+    inside = os.path.relpath(target.folder, target.project)
+    shared = [
+        name
+        for name in adopt_sources.FOLDERS
+        if any(
+            file.suffix in adopt_app.CODE and file.relative_to(target.folder).as_posix() not in sources.files
+            for file in (target.folder / name).rglob("*")
+        )
+    ]
+    lines = " ".join(f"{inside}/{name}/" for name in adopt_sources.FOLDERS if name not in shared)
+    more = f" and ours in {', '.join(f'{inside}/{name}' for name in shared)}" if shared else ""
+    return f"in .prettierignore, a line each: {lines}{more}"
 
 
 def _to_do(found: adopt.Found, package: str | None, app_dir: Path) -> Iterator[str]:
@@ -228,10 +254,11 @@ def _to_do(found: adopt.Found, package: str | None, app_dir: Path) -> Iterator[s
         yield f"files: {', '.join(behind)}: heartbeat functions update {app_dir}"
     for path in found.news:
         yield f"changed by you, and there is a newer one: {path} (heartbeat functions update shows it)"
-    for file, place, there in found.lines:
-        if not there:
-            yield f"missing in {file}, {place.where}: {place.line}"
-    if not all(there for *_, there in found.lines):
+    for file, line in found.lines:
+        if not line.there:
+            why = f" (by hand: {line.problem})" if line.problem else ""
+            yield f"missing in {file}, {line.place.where}: {line.place.line}{why}"
+    if any(line.insertion for _, line in found.lines):
         yield f"  mend it: heartbeat functions add --write {app_dir}"
     if package:
         yield f"{package}: {adopt_app.NPM_ADDS}"
