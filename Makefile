@@ -67,9 +67,9 @@ check-typescript:
 test-typescript:
 	@vitest run
 
-# a file stays in one process: some start what all of its tests look at
+# a file stays in one process: some start what all of its tests look at; conftest.py says which begin first
 test-python:
-	@pytest -q -n 3 --dist loadfile
+	@pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 fmt: setup ## format the code
 	@ruff check --fix --quiet; ruff format --quiet && prettier --write --log-level warn .
