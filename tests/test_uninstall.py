@@ -19,7 +19,7 @@ import pytest
 from backends import Backend
 from conftest import BACKEND, HEARTBEAT, NODE, REPOSITORY, Cli, Inside, Live, Local, wait_for
 from deployment import Deployment, Refusal
-from heartbeat_cli import adopt_app, tokens
+from heartbeat_cli import adopt_app, leave, move, tokens
 from heartbeat_cli.client import Connection
 from heartbeat_cli.deadline import Deadline
 from heartbeat_cli.errors import Refused
@@ -515,3 +515,14 @@ def test_a_token_is_taken_out_alone_and_the_last_one_with_the_file(tmp_path: Pat
     assert tokens.stored(tmp_path, other, []) == tokens.Token(f"token of {other}", "send")
     assert file.stat().st_mode & 0o777 == 0o600
     assert tokens.drop(tmp_path, other) and not file.exists()
+
+
+@pytest.mark.parametrize(("ago_ms", "state"), [(60_000, "left"), (3_600_000, "no token")])
+def test_that_a_deployment_was_left_is_believed_without_a_token_only_for_a_while(
+    tmp_path: Path, ago_ms: int, state: str
+) -> None:
+    """Somebody may have come back since, and our files be in use there again."""
+    note = {"fingerprint": "0123456789ab", "emptied": True, "at": time.time_ns() // 1_000_000 - ago_ms}
+    (tmp_path / leave.FILE).write_text(json.dumps({"https://a.example": note}))
+    told = move.Progress("uninstall", silent=True)
+    assert leave.look("https://a.example", None, None, tmp_path, told).state == state

@@ -28,6 +28,7 @@ done, and the rest is told.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,11 +39,15 @@ from heartbeat_cli import private_files
 from heartbeat_cli.client import UNAUTHORIZED, Connection
 from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable
 from heartbeat_cli.move_ends import End, Patient, Told
+from heartbeat_cli.times import MINUTE_MS
 from heartbeat_cli.tokens import ADMIN, fingerprint
 
 FILE = "left.json"
 MOST = 500  # rows of one call: as many as the functions take
 STEP = "mutations/leave"
+# Without a token our own note is all that says that we left: enough for whoever types it again after a kill;
+# later somebody may have come back, whose cards and tokens would stay
+BELIEVED_MS = 10 * MINUTE_MS
 
 State = Literal["ready", "left", "lesser", "no token", "away"]
 """Of a deployment: it can be left now; it has been; our token may not; there is none; it does not answer."""
@@ -63,7 +68,7 @@ def look(url: str, token: str | None, end: End | None, data_dir: Path, told: Tol
     """Ask the deployment what may be done there; changes nothing. Without a token there is no `end`."""
     note = _notes(data_dir).get(url)
     if token is None or end is None:
-        return _left(note) if note else Standing("no token")
+        return _left(note) if note and _now_ms() - note.get("at", 0) < BELIEVED_MS else Standing("no token")
     patient = Patient(end, 1, told)
     try:
         scope = patient.ask(lambda there, _: there.query("queries/getToken", "request", {})).get("scope")
@@ -104,7 +109,7 @@ class Leaving:
         try:
             for step in ("stop", "links", "cards"):
                 self._take(patient, step)
-            _note(self.data_dir, self.end.url, {"fingerprint": own, "emptied": empty})
+            _note(self.data_dir, self.end.url, {"fingerprint": own, "emptied": empty, "at": _now_ms()})
             try:
                 if empty:
                     self._take(patient, "empty")
@@ -134,6 +139,10 @@ class Leaving:
 
 def _call(body: Mapping[str, Any], there: Connection, limit: int) -> dict[str, Any]:
     return there.mutation(STEP, "request", {**body, "limit": limit})
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _left(note: Mapping[str, Any]) -> Standing:
