@@ -522,7 +522,8 @@ def test_that_a_deployment_was_left_is_believed_without_a_token_only_for_a_while
     tmp_path: Path, ago_ms: int, state: str
 ) -> None:
     """Somebody may have come back since, and our files be in use there again."""
-    note = {"fingerprint": "0123456789ab", "emptied": True, "at": time.time_ns() // 1_000_000 - ago_ms}
+    now_ms = time.time_ns() // 1_000_000
+    note = {"fingerprint": "0123456789ab", "emptied": True, "at": now_ms - ago_ms}
     (tmp_path / leave.FILE).write_text(json.dumps({"https://a.example": note}))
     told = move.Progress("uninstall", silent=True)
-    assert leave.look("https://a.example", None, None, tmp_path, told).state == state
+    assert leave.look("https://a.example", None, None, tmp_path, told, now_ms=now_ms).state == state

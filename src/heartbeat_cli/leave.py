@@ -28,7 +28,6 @@ done, and the rest is told.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,11 +63,13 @@ class Standing:
     problem: HeartbeatError | None = None
 
 
-def look(url: str, token: str | None, end: End | None, data_dir: Path, told: Told) -> Standing:
+def look(  # noqa: PLR0913 - where, with what, and when
+    url: str, token: str | None, end: End | None, data_dir: Path, told: Told, *, now_ms: int
+) -> Standing:
     """Ask the deployment what may be done there; changes nothing. Without a token there is no `end`."""
     note = _notes(data_dir).get(url)
     if token is None or end is None:
-        return _left(note) if note and _now_ms() - note.get("at", 0) < BELIEVED_MS else Standing("no token")
+        return _left(note) if note and now_ms - note.get("at", 0) < BELIEVED_MS else Standing("no token")
     patient = Patient(end, 1, told)
     try:
         scope = patient.ask(lambda there, _: there.query("queries/getToken", "request", {})).get("scope")
@@ -98,7 +99,7 @@ class Leaving:
     told: Told
     steps: dict[str, int] = field(default_factory=dict)
 
-    def run(self, *, empty: bool) -> None:
+    def run(self, now_ms: int, *, empty: bool) -> None:
         """Take everything of ours out of the deployment, but for its functions.
 
         Raises `Unreachable`, `Refused`: then it is to be done again, from the beginning. `SettingsProblem`
@@ -109,7 +110,7 @@ class Leaving:
         try:
             for step in ("stop", "links", "cards"):
                 self._take(patient, step)
-            _note(self.data_dir, self.end.url, {"fingerprint": own, "emptied": empty, "at": _now_ms()})
+            _note(self.data_dir, self.end.url, {"fingerprint": own, "emptied": empty, "at": now_ms})
             try:
                 if empty:
                     self._take(patient, "empty")
@@ -139,10 +140,6 @@ class Leaving:
 
 def _call(body: Mapping[str, Any], there: Connection, limit: int) -> dict[str, Any]:
     return there.mutation(STEP, "request", {**body, "limit": limit})
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _left(note: Mapping[str, Any]) -> Standing:

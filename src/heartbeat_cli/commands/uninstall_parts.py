@@ -139,7 +139,9 @@ class There:
         self._edge, self._empty, self._progress = edge, empty, progress
         self.url = settings.deployment()
         self._end = move.end_of(edge) if settings.token is not None else None
-        self._standing = leave.look(self.url, settings.token, self._end, settings.data_dir, progress)
+        self._standing = leave.look(
+            self.url, settings.token, self._end, settings.data_dir, progress, now_ms=edge.now_ms()
+        )
         self._kept = tokens.stored(settings.config_dir, self.url, []) is not None
 
     @property
@@ -204,7 +206,7 @@ class There:
             return self.why_not() or Result(data, lines), self.goes
         leaving = leave.Leaving(self._end, settings.needed_token(), settings.data_dir, self._progress)
         try:
-            leaving.run(empty=self._empty)
+            leaving.run(self._edge.now_ms(), empty=self._empty)
         except (Unreachable, Refused) as error:
             return self._failed({"outcome": "cut off", "changed": leaving.steps}, error), False
         finally:
