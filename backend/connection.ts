@@ -8,7 +8,7 @@
 import type { WebSocket } from "ws";
 import { isAdminKey } from "./access.ts";
 import { runCall, resolveFunction, type Caller } from "./calls.ts";
-import { writeTs } from "./clock.ts";
+import { monotonicMs, writeTs } from "./clock.ts";
 import type { Host } from "./host.ts";
 import { Inflow, Outflow } from "./flow.ts";
 import { errorMessage, newRequestId } from "./http.ts";
@@ -66,7 +66,7 @@ export class Connection {
     this.#outflow = new Outflow(socket, () => this.#schedule());
   }
 
-  /** When something was last sent, ms since the epoch. */
+  /** When something was last sent, on the monotonic clock, ms. */
   get sentAt(): number {
     return this.#outflow.sentAt;
   }
@@ -97,7 +97,7 @@ export class Connection {
     this.#schedule();
   }
 
-  /** Cuts the client off when it has not taken what was sent for too long. @param now ms since the epoch. */
+  /** Cuts the client off when it has not taken what was sent for too long. @param now on the monotonic clock, ms. */
   checkTaken(now: number): void {
     if (this.#outflow.stalled(now)) this.#cut();
   }
@@ -297,12 +297,12 @@ export class Connection {
     if (this.#closed || this.#updating || this.#outflow.full()) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
-    const wait = this.#urgent ? 0 : this.#earliest() - Date.now();
+    const wait = this.#urgent ? 0 : this.#earliest() - monotonicMs();
     if (wait <= 0) void this.#update();
     else this.#timer = setTimeout(() => void this.#update(), wait);
   }
 
-  /** When the stale queries may run again, ms since the epoch. */
+  /** When the stale queries may run again, on the monotonic clock, ms. */
   #earliest(): number {
     let latest = 0;
     for (const { watch } of this.#subscriptions.values()) {

@@ -3,6 +3,7 @@
  * that reads slower than things change gets fewer, newer Transitions; one that does not read is cut off.
  */
 import type { WebSocket } from "ws";
+import { monotonicMs } from "./clock.ts";
 
 /** A client that takes nothing off its socket is cut off at this many waiting bytes: two of the largest results. */
 const MAX_BUFFERED_BYTES = 32 * 1024 * 1024;
@@ -24,10 +25,10 @@ export class Outflow {
   readonly #roomAgain: () => void;
   /** Somebody wants to know when there is room again. */
   #wanted = false;
-  /** When the client last took something, or nothing waited for it, ms since the epoch. */
-  #takenAt = Date.now();
-  /** When something was last sent, ms since the epoch. */
-  sentAt = Date.now();
+  /** When the client last took something, or nothing waited for it, on the monotonic clock, ms. */
+  #takenAt = monotonicMs();
+  /** When something was last sent, on the monotonic clock, ms. */
+  sentAt = monotonicMs();
 
   /** @param roomAgain is called once after each `full` that said yes, when it would say no. */
   constructor(socket: WebSocket, roomAgain: () => void) {
@@ -43,7 +44,7 @@ export class Outflow {
   send(pieces: (string | Buffer)[]): boolean {
     const waiting = this.#socket.bufferedAmount;
     if (waiting > MAX_BUFFERED_BYTES) return false;
-    this.sentAt = Date.now();
+    this.sentAt = monotonicMs();
     if (waiting === 0) this.#takenAt = this.sentAt;
     pieces.forEach((piece, position) => {
       const fin = position === pieces.length - 1;
@@ -58,13 +59,13 @@ export class Outflow {
     return this.#wanted;
   }
 
-  /** Whether the client has taken nothing for too long. @param now ms since the epoch. */
+  /** Whether the client has taken nothing for too long. @param now on the monotonic clock, ms. */
   stalled(now: number): boolean {
     return this.#socket.bufferedAmount > 0 && now - this.#takenAt > STALLED_MS;
   }
 
   readonly #taken = (): void => {
-    this.#takenAt = Date.now();
+    this.#takenAt = monotonicMs();
     if (!this.#wanted || this.#socket.bufferedAmount > FULL_BYTES) return;
     this.#wanted = false;
     this.#roomAgain();

@@ -5,6 +5,7 @@ import { STATUS_CODES, type IncomingMessage, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type RawData, type WebSocket } from "ws";
 import { HttpFailure, urlOf, type Gate } from "./access.ts";
+import { monotonicMs } from "./clock.ts";
 import { Connection } from "./connection.ts";
 import type { Host } from "./host.ts";
 import { Watches } from "./watches.ts";
@@ -95,10 +96,10 @@ export class SyncServer {
       { host: this.#host, watches: this.#watches, adminKey: this.#adminKey },
       { ip: request.socket.remoteAddress ?? null, userAgent: request.headers["user-agent"] ?? null },
     );
-    const peer: Peer = { socket, connection, heardAt: Date.now() };
+    const peer: Peer = { socket, connection, heardAt: monotonicMs() };
     this.#peers.add(peer);
     const heard = (): void => {
-      peer.heardAt = Date.now();
+      peer.heardAt = monotonicMs();
     };
     socket.on("message", (data: RawData) => {
       heard();
@@ -115,7 +116,7 @@ export class SyncServer {
   }
 
   #keepAlive(): void {
-    const now = Date.now();
+    const now = monotonicMs();
     for (const peer of this.#peers) {
       const { socket, connection, heardAt } = peer;
       // of one that has too much under way, nothing is read

@@ -9,6 +9,7 @@
  * of queries that are fresh together belong to one timestamp, the last one known.
  */
 import { resolveFunction, type Caller } from "./calls.ts";
+import { monotonicMs } from "./clock.ts";
 import type { Host } from "./host.ts";
 import { errorMessage, newRequestId } from "./http.ts";
 import type { Call, Outcome } from "./messages.ts";
@@ -30,7 +31,7 @@ export type Watch = {
   parked: boolean;
   dirty: boolean;
   running: Promise<void> | null;
-  /** When it last ran, ms since the epoch. */
+  /** When it last ran, on the monotonic clock, ms. */
   ranAt: number;
   journal: string | null;
   /** The result as the tail of a modification of a Transition, after its type and query id. */
@@ -170,7 +171,7 @@ export class Watches {
   #settle(watch: Watch, outcome: Outcome): void {
     watch.running = null;
     watch.dirty = false;
-    watch.ranAt = Date.now();
+    watch.ranAt = monotonicMs();
     watch.parked ||= !outcome.ok && outcome.fault === "cut";
     if (outcome.ok) watch.journal = outcome.journal ?? null;
     const type = outcome.ok ? "QueryUpdated" : "QueryFailed";

@@ -1,12 +1,14 @@
 /** What a client may take on a WebSocket: each limit walked up to, onto, and past; and a thousand clients that do nothing. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { Agent, get } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { WebSocket, WebSocketServer } from "ws";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { monotonicMs } from "../../backend/clock.ts";
 import { Inflow, MAX_OPEN_REQUESTS, Outflow } from "../../backend/flow.ts";
 import { Peer } from "./peer.ts";
-import { atTheEnd, eventually, startBackend, type Backend } from "./server.ts";
+import { atTheEnd, eventually, startBackend, temporaryFolder, type Backend } from "./server.ts";
 
 const MIB = 1024 * 1024;
 const MAX_MESSAGE = 16 * MIB + 2000;
@@ -154,6 +156,29 @@ describe("a WebSocket client", () => {
   });
 });
 
+test("a clock that is set neither cuts a WebSocket client off nor delays what it is told", async () => {
+  const folder = temporaryFolder();
+  const clock = join(folder, "clock");
+  const hour = (nth: number): void => writeFileSync(clock, String(Date.UTC(2026, 2, 2, nth)));
+  hour(8);
+  const other = await startBackend(folder, undefined, 0, [], clock);
+  const peer = await Peer.connect(other.url, crypto.randomUUID());
+  const query = { type: "Add", queryId: 0, udfPath: "rows:first", args: [{ list: "set", count: 9 }] };
+  peer.send({ type: "ModifyQuerySet", baseVersion: 0, newVersion: 1, modifications: [query] });
+  await peer.wait("Transition");
+
+  hour(10);
+  // by the next one, it has been looked for who is silent
+  await new Promise((resolve) => peer.socket.once("ping", resolve));
+  await other.call("mutation", "rows:add", { list: "set", number: 1 });
+  expect(await peer.wait("Transition", 2)).toHaveLength(2);
+
+  hour(9);
+  await other.call("mutation", "rows:add", { list: "set", number: 2 });
+  expect(await peer.wait("Transition", 3)).toHaveLength(3);
+  await other.end();
+});
+
 describe("one end of a WebSocket", () => {
   /** Both ends of a connection. */
   async function pair(): Promise<{ here: WebSocket; there: WebSocket }> {
@@ -171,16 +196,16 @@ describe("one end of a WebSocket", () => {
     const { here, there } = await pair();
     const outflow = new Outflow(here, () => undefined);
     there.pause();
-    expect(outflow.stalled(Date.now() + 1e9)).toBe(false);
+    expect(outflow.stalled(monotonicMs() + 1e9)).toBe(false);
     outflow.send(["x".repeat(LARGE)]);
-    const sentAt = Date.now();
+    const sentAt = monotonicMs();
     expect([59_000, 61_000].map((later) => outflow.stalled(sentAt + later))).toEqual([false, true]);
     there.resume();
     await eventually(
       () => Promise.resolve(here.bufferedAmount),
       (bytes) => bytes === 0,
     );
-    expect(outflow.stalled(Date.now() + 61_000)).toBe(false);
+    expect(outflow.stalled(monotonicMs() + 61_000)).toBe(false);
   });
 
   test("takes requests until their arguments are 32 MiB, then waits, unread, and keeps their order", async () => {
