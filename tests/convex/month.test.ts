@@ -55,7 +55,7 @@ test("a month within the free plan costs nothing, beyond it the cheaper of the p
   expect(dollars({ calls: 26e6, bytes: 51e9, stored: 51e9 })).toBeCloseTo(27.4);
 });
 
-// --- an hour of it ---
+// --- a part of it ---
 
 const dashboard = makeFunctionReference<"query", Args, Dashboard>("queries/getAgentDashboard");
 const monitorStatus = makeFunctionReference<"query", Args, MonitorStatus>("queries/getMonitorStatus");
@@ -93,7 +93,8 @@ class Viewer {
 }
 
 const MINUTE = 60_000;
-const soon = (value: () => unknown) => expect.poll(value, { timeout: 10_000, interval: 1 });
+const MINUTES = 30;
+const soon = (value: () => unknown) => expect.poll(value, { timeout: 10_000, interval: 5 });
 
 let deployment: Counted;
 let viewer: Viewer;
@@ -102,7 +103,7 @@ afterAll(async () => {
   await deployment?.stop();
 });
 
-test("an hour with a viewer takes the calls, documents and bytes that are computed for it", async () => {
+test("half an hour with a viewer takes the calls, documents and bytes that are computed for it", async () => {
   const fleet = { agents: 2 * PAGE_ROWS, everyMinutes: PAGE_ROWS, viewers: 1 };
   deployment = await Counted.start(CONVEX, fleet.agents);
   viewer = new Viewer(deployment.backend.url);
@@ -111,7 +112,7 @@ test("an hour with a viewer takes the calls, documents and bytes that are comput
   const before = await deployment.total();
 
   let turn = 0;
-  for (let minute = 0; minute < 60; minute++) {
+  for (let minute = 0; minute < MINUTES; minute++) {
     deployment.pass(MINUTE / 3);
     await deployment.sweep();
     await soon(() => viewer.sweptAt).toBe(deployment.now);
@@ -128,20 +129,20 @@ test("an hour with a viewer takes the calls, documents and bytes that are comput
     Object.entries(after).map(([name, count]) => [name, count - before[name as keyof Tally]]),
   ) as Tally;
   const taken = costOf(spent);
-  const computed = usage(costs, fleet, 60);
+  const computed = usage(costs, fleet, MINUTES);
   const { counts, heartbeat, sweep, monitor, page, row } = costs;
   // when the last row of a page changes, the local backend also runs the page behind it, here the other one or an empty third: its index
   // keys do not end in the id, as Convex's do
   const behind = turn / PAGE_ROWS;
   // a sweep is no public function
-  expect(spent.runs + 60).toBe(computed.calls + behind);
+  expect(spent.runs + MINUTES).toBe(computed.calls + behind);
   const full = page.documentsRead + PAGE_ROWS * row.documentsRead;
-  const status = 60 * (sweep.documentsRead + monitor.documentsRead);
+  const status = MINUTES * (sweep.documentsRead + monitor.documentsRead);
   const extra = (behind / 2) * (full + page.documentsRead);
   expect(taken.documentsRead).toBe(
     turn * (counts.documentsRead + heartbeat.documentsRead + full) + status + extra,
   );
-  expect(taken.documentsWritten).toBe(turn * heartbeat.documentsWritten + 60 * sweep.documentsWritten);
+  expect(taken.documentsWritten).toBe(turn * heartbeat.documentsWritten + MINUTES * sweep.documentsWritten);
   // names and schedules differ in length
   const extraBytes = (behind / 2) * (2 * page.bytes + PAGE_ROWS * row.bytes);
   expect(Math.abs(taken.bytes / (computed.bytes + extraBytes) - 1)).toBeLessThan(0.02);
