@@ -47,7 +47,7 @@ test: setup ## run every check and every test
 	$(AT_ONCE) check-python check-typescript test-typescript test-python
 
 test-long: setup ## the same, in the long forms
-	$(AT_ONCE) check-python check-typescript && HEARTBEAT_TEST_LONG=1 vitest run && pytest -q -m "long or not long"
+	$(AT_ONCE) check-python check-typescript && HEARTBEAT_TEST_LONG=1 vitest run && pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "long or not long"
 
 torture: setup ## 2,000 heartbeats through kills, cuts, full disks and wrong clocks; TORTURE_SEED=1 for that plan
 	@pytest -q -s -m long tests/test_torture.py
