@@ -28,7 +28,7 @@ from heartbeat_cli.crontab_text import (
 from heartbeat_cli.errors import CrontabProblem
 
 HOME = "/srv/fleet"
-LINES = ["# hint", "0 */6 * * * echo ours"]
+LINES = ["# hint", "0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours"]
 COMMANDS = {"torv": "/opt/torv.sh --all", "rams": "date +%F | mail me"}
 
 # --- what cron reads ---
@@ -91,7 +91,7 @@ def test_the_lines_that_start_something_are_found_with_their_block() -> None:
     assert found == [
         (3, "@reboot", b"x y", None),
         (4, "1 2 3 4 5", b"z", None),
-        (9, "0 */6 * * *", b"echo ours", HOME),
+        (9, "0 */6 * * *", b"HEARTBEAT_HOME=/srv/fleet ours", HOME),
     ]
 
 
@@ -102,7 +102,9 @@ def test_a_block_goes_to_the_end_and_then_stays_where_it_is() -> None:
     first = with_block(b"# theirs\n", HOME, LINES)
     assert first == (
         b"# theirs\n"
-        b"# heartbeat: begin /srv/fleet\n# hint\n0 */6 * * * echo ours\n# heartbeat: end /srv/fleet\n"
+        b"# heartbeat: begin /srv/fleet\n"
+        b"# hint\n0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours\n"
+        b"# heartbeat: end /srv/fleet\n"
     )
     other = with_block(first + b"# below\n", HOME, ["# new"])
     assert other == (
@@ -138,7 +140,7 @@ def test_a_plain_line_of_the_same_command_is_held_and_put_back() -> None:
     after = installed(text, HOME, LINES, COMMANDS)
     assert [(entry.command, entry.block) for entry in entries(after)] == [
         (b"other", None),
-        (b"echo ours", HOME),
+        (b"HEARTBEAT_HOME=/srv/fleet ours", HOME),
     ]
     assert held(after, HOME) == [
         ("torv", b"15 8 * * * /opt/torv.sh --all\n"),
@@ -203,7 +205,12 @@ CRONTAB = st.tuples(st.lists(ANY_LINE, max_size=8), st.booleans()).map(
     lambda made: b"\n".join(made[0]) + (b"\n" if made[1] and made[0] else b"")
 )
 BLOCK = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20), max_size=4
+    st.builds(
+        str.__add__,
+        st.sampled_from(["# ", "* * * * * HEARTBEAT_HOME=/srv/fleet "]),
+        st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20),
+    ),
+    max_size=4,
 ).filter(lambda lines: not any(line.startswith(("# heartbeat: begin", "# heartbeat: end")) for line in lines))
 
 
@@ -220,6 +227,17 @@ def test_installing_twice_changes_nothing_more_and_removing_undoes_it_byte_for_b
     assert removed(once, HOME) == text + (b"\n" if text and not text.endswith(b"\n") else b"")
     block = block_of(once, HOME)
     assert block == [line.encode() + b"\n" for line in lines]
+
+
+def test_what_somebody_wrote_among_our_lines_is_theirs_and_goes_below_them() -> None:
+    ours, end = f"{LINES[0]}\n{LINES[1]}\n".encode(), f"# heartbeat: end {HOME}".encode()
+    begin = f"# heartbeat: begin {HOME}\n".encode()
+    theirs = b"MAILTO=me\n15 8 * * *  /opt/other\n"
+    mixed = b"# above\n" + begin + b"MAILTO=me\n" + ours + b"15 8 * * *  /opt/other\n" + end
+    assert removed(mixed, HOME) == b"# above\n" + theirs
+    after = installed(mixed + b"\n# below\n", HOME, LINES, COMMANDS)
+    assert after == b"# above\n" + begin + ours + end + b"\n" + theirs + b"# below\n"
+    assert installed(after, HOME, LINES, COMMANDS) == after
 
 
 @given(CRONTAB, BLOCK)

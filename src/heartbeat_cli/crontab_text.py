@@ -6,8 +6,8 @@
     # heartbeat: wrapped AGENT NAME: …  somebody's line that runs in the block now, held where it stood
 
 Every other line stays byte for byte as it was, and taking ours out gives back what was there: but for a
-newline at the very end, without which `crontab` takes no text. Lines end with a newline and nothing else, as
-for cron.
+newline at the very end, without which `crontab` takes no text. What somebody wrote among the lines of a
+home's block, a job or a variable, is moved below it. Lines end with a newline and nothing else, as for cron.
 
 What cron reads: load_env of Debian's env.c, load_entry of its entry.c, child_process of its do_command.c.
 """
@@ -24,6 +24,8 @@ from heartbeat_cli.errors import CrontabProblem
 BEGIN = b"# heartbeat: begin "
 END = b"# heartbeat: end "
 WRAPPED = b"# heartbeat: wrapped "
+OURS = b"HEARTBEAT_HOME="  # in each job of a home's block
+OUR_VARIABLES = frozenset({"SHELL"})  # set in it
 ENCODING = ("utf-8", "surrogateescape")
 
 # NAME = value, where either may stand in quotes; a name without quotes ends at a blank or the first =
@@ -156,6 +158,7 @@ def installed(text: bytes, name: str, lines: Sequence[str], commands: Mapping[st
     `commands` tells the command of each agent of the block. A line that was held for an agent of which the
     block runs nothing any more is put back. Raises `CrontabProblem` as `with_block` does.
     """
+    text = _parted(text, name)
     wanted = {command.encode(*ENCODING): agent for agent, command in reversed([*commands.items()])}
     kept = _released(text, name, keep=frozenset(commands))
     plain = {entry.number: entry for entry in entries(kept) if entry.block is None and entry.stdin is None}
@@ -169,7 +172,7 @@ def installed(text: bytes, name: str, lines: Sequence[str], commands: Mapping[st
 
 def removed(text: bytes, name: str) -> bytes:
     """The text without this block, and the lines that were held for it as they stood."""
-    return _released(without_block(text, name), name)
+    return _released(without_block(_parted(text, name), name), name)
 
 
 def held(text: bytes, name: str) -> list[tuple[str, bytes]]:
@@ -187,6 +190,24 @@ def diff(was: bytes, text: bytes) -> list[str]:
             told += [f"  - {line.decode(*ENCODING)}" for line in before[a:b]]
             told += [f"  + {line.decode(*ENCODING)}" for line in after[c:d]]
     return told
+
+
+def _parted(text: bytes, name: str) -> bytes:
+    """The text with what others wrote into this block below it."""
+    begins, ends = _blocks(text).get(name, (0, 0))
+    whole = lines_of(text)
+    theirs = {
+        entry.number for entry in entries(text) if begins < entry.number < ends and OURS not in entry.command
+    }
+    for number in range(begins + 1, ends):
+        found = variable(whole[number - 1])
+        if found and found[0] not in OUR_VARIABLES:
+            theirs.add(number)
+    if not theirs:
+        return text
+    ours = b"".join(line for number, line in enumerate(whole[:ends], start=1) if number not in theirs)
+    below = (whole[number - 1] for number in sorted(theirs))
+    return b"".join([ours.removesuffix(b"\n"), b"\n", *below, *whole[ends:]])
 
 
 def _end(name: str) -> bytes:
