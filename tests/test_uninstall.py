@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import pytest
 from backends import Backend
 from conftest import BACKEND, HEARTBEAT, NODE, REPOSITORY, Cli, Inside, Live, Local, wait_for
 from deployment import Deployment, Refusal
-from heartbeat_cli import adopt_app, leave, move, tokens
+from heartbeat_cli import adopt_app, tokens
 from heartbeat_cli.client import Connection
 from heartbeat_cli.deadline import Deadline
-from heartbeat_cli.errors import Refused
+from heartbeat_cli.errors import FunctionsProblem, Refused
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import Trouble
 from hostile import HOSTILE, harmless
@@ -255,11 +255,13 @@ class Gate:
     def __init__(self, team: Team, token: str) -> None:
         self._team, self._token = team, token
         self.left: float = 0
+        self.before: dict[str, Callable[[], Any]] = {}  # what happens first, once, where a function is called
         self.passes = True
         self.stuck = False
 
     def __call__(self, path: str, args: Mapping[str, Any]) -> Any:
         self.left -= 1
+        self.before.pop(path, lambda: None)()
         answer = self._asked(path, args["request"]) if self.left >= 0 or self.passes else {}
         if self.left < 0:
             self.stuck = True
@@ -312,6 +314,7 @@ def test_killed_at_any_call_and_typed_again_it_leaves_nothing_undone(team: Team,
     last = 5 + (len(filled) if empty else 0)
     with gate.listens() as url:
         cli.env["HEARTBEAT_URL"] = url
+        (cli.folder / "crontab-of-this-home").write_text(team.crontab.replace(team.backend.url, url))
         tokens.save(cli.config_dir, url, kept.text, "admin")
         for call, passes in ((3, True), (4, False), (last, True)):
             gate.left, gate.passes, gate.stuck = call, passes, False
@@ -402,19 +405,37 @@ def test_a_token_that_may_only_send_leaves_with_its_host_and_says_what_the_rest_
     admin = tokens.stored(cli.config_dir, url, [])
     made = host("token", "create", "box2").out.strip()
     host("token", "save", stdin=made)
+    # what is more than this host's cannot be done
+    refused = host("uninstall", "--empty", "--dry-run")
+    assert "ending them takes an admin token, and ours may only send" in refused.out
     done = host("uninstall", "--yes")
-    assert done.code == 1 and "that takes an admin token, and ours may only send" in done.out
+    assert done.code == 0 and f"heartbeat token revoke {tokens.fingerprint(made)}" in done.out
     assert (cli.folder / "crontab-of-this-home").read_text() == CRONTAB
-    assert tokens.stored(cli.config_dir, url, []) == tokens.Token(made, None)
+    assert tokens.stored(cli.config_dir, url, []) is None
+    again = host("uninstall", "--yes")
+    assert again.code == 0 and "that takes an admin token, and none is kept here" in again.out
+    assert host("uninstall", "--yes", "--empty").code == 1
     assert admin is not None
     tokens.save(cli.config_dir, url, admin.text, "admin")
     assert "stoppedAt" not in before | host("dashboard", "--json").data["monitor"]
-    host("token", "revoke", tokens.fingerprint(made))
-    tokens.save(cli.config_dir, url, made, None)
+
+
+def test_a_token_that_has_ended_is_forgotten_and_what_still_waits_keeps_a_good_one(host: Inside) -> None:
+    """The admin's host left first; or the other way round, and this one could not deliver all it had."""
+    cli = host.cli
+    url = cli.env["HEARTBEAT_URL"]
+    made = [host("token", "create", name).out.strip() for name in ("box2", "box3")]
+    host("token", "revoke", tokens.fingerprint(made[0]))
+    tokens.save(cli.config_dir, url, made[0], "send")
+    assert "is spooled" in host("send", "hint").err
     done = host("uninstall", "--yes")
-    assert done.code == 1 and "ours is not accepted" in done.out
-    tokens.drop(cli.config_dir, url)
-    assert "and none is kept here" in host("uninstall", "--dry-run").out
+    assert done.code == 0 and "it was revoked, or the deployment has been left from another host" in done.out
+    assert "1 heartbeat not delivered: kept in" in done.out
+    assert tokens.stored(cli.config_dir, url, []) is None
+    tokens.save(cli.config_dir, url, made[1], "send")
+    done = host("uninstall", "--yes")
+    assert done.code == 0 and "stays in" in done.out and "heartbeat spool deliver" in done.out
+    assert tokens.stored(cli.config_dir, url, []) == tokens.Token(made[1], "send")
 
 
 def test_the_local_backend_alone_is_stopped_with_what_starts_it_and_keeps_its_data(
@@ -517,13 +538,128 @@ def test_a_token_is_taken_out_alone_and_the_last_one_with_the_file(tmp_path: Pat
     assert tokens.drop(tmp_path, other) and not file.exists()
 
 
-@pytest.mark.parametrize(("ago_ms", "state"), [(60_000, "left"), (3_600_000, "no token")])
-def test_that_a_deployment_was_left_is_believed_without_a_token_only_for_a_while(
-    tmp_path: Path, ago_ms: int, state: str
-) -> None:
+# --- somebody came back, left before us, or reports elsewhere
+
+
+def test_that_a_deployment_was_left_is_not_believed_once_the_token_is_gone(team: Team) -> None:
     """Somebody may have come back since, and our files be in use there again."""
-    now_ms = time.time_ns() // 1_000_000
-    note = {"fingerprint": "0123456789ab", "emptied": True, "at": now_ms - ago_ms}
-    (tmp_path / leave.FILE).write_text(json.dumps({"https://a.example": note}))
-    told = move.Progress("uninstall", silent=True)
-    assert leave.look("https://a.example", None, None, tmp_path, told, now_ms=now_ms).state == state
+    here, cli = team.inside, team.cli
+    come(team)
+    assert here("uninstall", "--yes").code == 0
+    assert contents(team.folder) != team.files
+    # another host comes back
+    tokens.ensure_local_token(cli.folder / "h2", team.backend.url, lambda _: False, team.backend.admin)
+    kept = contents(team.folder)
+    late = here("uninstall", str(team.folder), "--yes")
+    assert late.code == 1 and "an admin token, and none is kept here" in late.out
+    assert f"if it has been left: heartbeat functions remove --changed {team.folder}" in late.out
+    assert contents(team.folder) == kept
+
+
+def no_space(_: object) -> None:
+    raise FunctionsProblem("no space is left")
+
+
+def test_cut_off_after_the_local_backend_stopped_the_app_is_left_all_the_same(
+    inside: Inside, bundles: Bundles
+) -> None:
+    cli = inside.cli
+    app, local = copied(cli.folder / "app"), Local(cli, bundles.adopted)
+    files = contents(app)
+    try:
+        local.up()
+        cli.write_schedule(SCHEDULE)
+        assert inside("functions", "add", str(app), "--write", "--yes").code == 0
+        assert inside("apply", "--yes").code == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("heartbeat_cli.adopt.Plan.carry_out", no_space)
+            assert inside("uninstall", str(app), "--yes").code == 1
+        assert not local.instance.alive()
+        done = inside("uninstall", str(app), "--yes", "--json")
+        assert done.code == 0 and done.data["app"]["outcome"] == "removed", done
+        assert contents(app) == files
+    finally:
+        local.clear()
+
+
+def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(team: Team) -> None:
+    here, cli = team.inside, team.cli
+    come(team)
+    wrapped, prod = team.crontab, cli.env.pop("HEARTBEAT_URL")
+    with Deployment({}) as dev:
+        tokens.save(cli.config_dir, dev.url, "a-token", "admin")
+        # cron's lines say where they report to; without them it is what this host says without --url
+        planned = here("uninstall", "--url", dev.url, "--dry-run")
+        assert (
+            f"what reports from here to {prod} stays as it is" in planned.out
+            and "unwrapped" not in planned.out
+        )
+        done = here("uninstall", "--url", dev.url, "--yes")
+        assert done.code == 0 and team.crontab == wrapped
+        assert tokens.stored(cli.config_dir, dev.url, []) is None
+        (cli.folder / "crontab-of-this-home").unlink()
+        cli.env["HEARTBEAT_URL"] = prod
+        assert f"from here to {prod} stays" in here("uninstall", "--url", dev.url, "--dry-run").out
+        assert "stays as it is" not in here("uninstall", "--url", prod, "--dry-run").out
+        assert "stoppedAt" not in here("dashboard", "--json").data["monitor"]
+
+
+def test_where_our_functions_are_not_any_more_nothing_is_to_be_done(inside: Inside) -> None:
+    cli = inside.cli
+    app = copied(cli.folder / "app")
+    files = contents(app)
+    assert inside("functions", "add", str(app), "--write", "--yes").code == 0
+    with Deployment({}) as deployment:
+        cli.env["HEARTBEAT_URL"] = deployment.url
+        tokens.save(cli.config_dir, deployment.url, "a-token", "send")
+        done = inside("uninstall", str(app), "--yes")
+        assert done.code == 0 and f"our functions are not at {deployment.url} (any more)" in done.out, done
+        assert "make deploy" not in done.out and contents(app) == files
+        assert tokens.stored(cli.config_dir, deployment.url, []) is None
+        tokens.save(cli.config_dir, deployment.url, "a-token", "send")
+        asked_for = inside("uninstall", "--empty", "--yes")
+    assert asked_for.code == 1 and "for Convex's own dashboard to delete" in asked_for.out
+
+
+def test_two_that_leave_at_once_both_end_well(team: Team) -> None:
+    here, cli = team.inside, team.cli
+    come(team)
+    other = here("token", "create", "admin2", "--scope", "admin").out.strip()
+    kept = tokens.stored(cli.config_dir, team.backend.url, [])
+    assert kept is not None
+    gate = Gate(team, kept.text)
+    gate.left = float("inf")
+    with gate.listens() as url:
+        cli.env["HEARTBEAT_URL"] = url
+        tokens.save(cli.config_dir, url, kept.text, "admin")
+        gate.before["mutations/leave"] = lambda: team.backend.admin(
+            "mutations/leave", {"token": other, "request": {"step": "stop"}}
+        )
+        second = here("uninstall", "--yes")
+    assert second.code == 0 and "or the deployment has been left from another host" in second.out
+    assert tokens.stored(cli.config_dir, url, []) is None
+
+
+def test_of_a_folder_without_anything_of_ours_that_is_told_and_what_still_uses_it_each_time(
+    team: Team,
+) -> None:
+    here = team.inside
+    come(team)
+    wrong = copied(team.cli.folder / "wrong")
+    planned = here("uninstall", str(wrong), "--dry-run")
+    assert f"nothing of ours is in {wrong / 'convex'}" in planned.out
+    using = team.folder / "convex" / "uses.ts"
+    using.write_text('import { mirrorTask } from "./heartbeat/mirror";\nexport const x = mirrorTask;\n')
+    for _ in range(2):
+        done = here("uninstall", str(team.folder), "--yes")
+        assert done.code == 1 and "by hand, in uses.ts, line 1" in done.out, done.out
+    using.unlink()
+    assert here("uninstall", str(team.folder), "--yes").code == 0
+
+
+def test_what_waits_for_other_deployments_is_told(away: Inside) -> None:
+    assert "is spooled" in away("send", "hint").err
+    with Deployment({}) as deployment:
+        tokens.save(away.cli.config_dir, deployment.url, "a-token", "send")
+        done = away("uninstall", "--url", deployment.url, "--yes")
+    assert "left as they are: 1 heartbeat for other addresses" in done.out

@@ -71,6 +71,10 @@ class Edge:
         flags = replace(self.flags, url=url)
         return replace(self, settings=config.load(flags, env, config.working_directory()), flags=flags)
 
+    def told(self, url: str | None) -> config.Settings:
+        """The settings as they would be with that --url, or without any."""
+        return config.load(replace(self.flags, url=url), os.environ, config.working_directory())
+
     def connect(self, deadline: Deadline | None = None) -> Connection:
         """The deployment, reached by nothing yet; all calls through it share one deadline: the one given, or
         one that begins now.

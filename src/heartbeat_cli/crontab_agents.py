@@ -16,6 +16,7 @@ from heartbeat_cli.errors import SettingsProblem
 if TYPE_CHECKING:
     from heartbeat_cli.config import Settings
 
+URL = "HEARTBEAT_URL="
 SPOOL_LABEL = "the spool: what could not be delivered"
 
 
@@ -40,6 +41,19 @@ def running(text: bytes, block: str) -> list[str]:
     stands = crontab_text.block_of(text, block) or []
     found = sections([line.decode(*crontab_text.ENCODING).removesuffix("\n") for line in stands])
     return [agent for agent, lines in found.items() if any(job.startswith("set -- ") for _, job in lines)]
+
+
+def address(text: bytes, block: str) -> str | None:
+    """The deployment that the jobs of this block are told to report to; None where files tell them."""
+    stands = crontab_text.block_of(text, block) or []
+    found = sections([line.decode(*crontab_text.ENCODING).removesuffix("\n") for line in stands])
+    for _, job in found.get(SPOOL_LABEL, []):
+        command, _ = crontab_text.as_run(job.encode(*crontab_text.ENCODING))
+        words = command.decode(*crontab_text.ENCODING).split(" ")
+        urls = [word.removeprefix(URL) for word in words if word.startswith(URL)]
+        if urls:
+            return urls[0].strip("'")
+    return None
 
 
 def sections(lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:

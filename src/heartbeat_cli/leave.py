@@ -1,6 +1,7 @@
 """Leaving a deployment: what `heartbeat uninstall` does, in which order, and what a kill leaves.
 
     crontab ──▶ spool ──▶ deployment: stop, links, cards, (empty), own token ──▶ local backend ──▶ app
+                                                                           kept token ◀──────────┘
 
 Typed again at any time it does what is still to be done; what is done already changes nothing. Why in this
 order, and what stands where it is killed:
@@ -14,12 +15,14 @@ order, and what stands where it is killed:
     empty        Only if asked for. Its last call takes the own token along.
     own token    Else it is revoked, in the last call. Before that call, whichever it is, `left.json` says of
                  which token it is the last: where the answer is lost, or we are killed, a token that is not
-                 accepted any more and stands there means that the deployment has been left. Then the entry of
-                 tokens.toml goes.
+                 accepted any more and stands there means that the deployment has been left. After it the
+                 file says so too, for a local backend that has been stopped since.
     local        After the deployment, which it may be.
     app          Last, as nothing of the deployment could be undone without our functions in it, and Convex
                  refuses a schema without the field `heartbeat` while a card is there. What a kill leaves of
                  this says adopt_manifest.py.
+    kept token   Its entry in tokens.toml. Without it nothing tells whether somebody has come back since: it
+                 stays as long as anything else is to be done.
 
 Where the deployment is away, or our token may not do this, the app keeps our functions: this host's half is
 done, and the rest is told.
@@ -36,40 +39,48 @@ from typing import Any, Literal
 
 from heartbeat_cli import private_files
 from heartbeat_cli.client import UNAUTHORIZED, Connection
+from heartbeat_cli.connect import PROBED
 from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable
 from heartbeat_cli.move_ends import End, Patient, Told
-from heartbeat_cli.times import MINUTE_MS
 from heartbeat_cli.tokens import ADMIN, fingerprint
 
 FILE = "left.json"
 MOST = 500  # rows of one call: as many as the functions take
 STEP = "mutations/leave"
-# Without a token our own note is all that says that we left: enough for whoever types it again after a kill;
-# later somebody may have come back, whose cards and tokens would stay
-BELIEVED_MS = 10 * MINUTE_MS
 
-State = Literal["ready", "left", "lesser", "no token", "away"]
-"""Of a deployment: it can be left now; it has been; our token may not; there is none; it does not answer."""
+State = Literal["ready", "left", "gone", "lesser", "refused", "no token", "away"]
+"""Of a deployment: it can be left now; we left it; our functions are not there; our token may not; it is not
+accepted; there is none; it does not answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How it stands with leaving a deployment. `others`: the tokens that end besides ours, by their names."""
+    """How it stands with leaving a deployment. `others`: the tokens that end besides ours, by their names.
+    `emptied`: our tables were, when it was left from here; `left_before`: it was, and no more is known.
+    """
 
     state: State
     scope: str | None = None
     others: tuple[str, ...] = ()
     emptied: bool = False
+    left_before: bool = False
     problem: HeartbeatError | None = None
 
 
-def look(  # noqa: PLR0913 - where, with what, and when
-    url: str, token: str | None, end: End | None, data_dir: Path, told: Told, *, now_ms: int
-) -> Standing:
-    """Ask the deployment what may be done there; changes nothing. Without a token there is no `end`."""
-    note = _notes(data_dir).get(url)
-    if token is None or end is None:
-        return _left(note) if note and now_ms - note.get("at", 0) < BELIEVED_MS else Standing("no token")
+def before(url: str, data_dir: Path) -> Standing:
+    """What is known of a deployment for which there is no token here: somebody may have come back to it."""
+    note = _notes(data_dir).get(url, {})
+    done = note.get("done") is True
+    return Standing("no token", left_before=done, emptied=done and note.get("emptied") is True)
+
+
+def look(end: End, token: str, data_dir: Path, told: Told) -> Standing:
+    """Ask the deployment what may be done there; changes nothing."""
+    note, own = _notes(data_dir).get(end.url, {}), fingerprint(token)
+    if note.get("fingerprint") != own:
+        note = {}
+    emptied = note.get("emptied") is True
     patient = Patient(end, 1, told)
     try:
         scope = patient.ask(lambda there, _: there.query("queries/getToken", "request", {})).get("scope")
@@ -77,14 +88,15 @@ def look(  # noqa: PLR0913 - where, with what, and when
             return Standing("lesser", scope)
         listed = patient.ask(lambda there, _: there.query("queries/listTokens", "request", {}))["tokens"]
     except Unreachable as problem:
-        return Standing("away", problem=problem)
+        if note.get("done"):
+            return Standing("left", emptied=emptied)
+        return Standing("gone") if _lacks(patient, problem) else Standing("away", problem=problem)
     except Refused as refused:
-        if refused.code == UNAUTHORIZED and note and note.get("fingerprint") == fingerprint(token):
-            return _left(note)
-        return Standing("lesser", problem=refused)
+        if refused.code != UNAUTHORIZED:
+            return Standing("away", problem=refused)
+        return Standing("left" if note else "refused", emptied=emptied)
     finally:
         patient.close()
-    own = fingerprint(token)
     valid = [one for one in listed if "revokedAt" not in one and one["fingerprint"] != own]
     return Standing("ready", ADMIN, tuple(str(one["name"]) for one in valid))
 
@@ -99,7 +111,7 @@ class Leaving:
     told: Told
     steps: dict[str, int] = field(default_factory=dict)
 
-    def run(self, now_ms: int, *, empty: bool) -> None:
+    def run(self, *, empty: bool) -> None:
         """Take everything of ours out of the deployment, but for its functions.
 
         Raises `Unreachable`, `Refused`: then it is to be done again, from the beginning. `SettingsProblem`
@@ -110,7 +122,8 @@ class Leaving:
         try:
             for step in ("stop", "links", "cards"):
                 self._take(patient, step)
-            _note(self.data_dir, self.end.url, {"fingerprint": own, "emptied": empty, "at": now_ms})
+            note = {"fingerprint": own, "emptied": empty}
+            _note(self.data_dir, self.end.url, note)
             try:
                 if empty:
                     self._take(patient, "empty")
@@ -121,6 +134,7 @@ class Leaving:
                 # the answer of the last call was lost, and the token has gone with that call
                 if refused.code != UNAUTHORIZED:
                     raise
+            _note(self.data_dir, self.end.url, {**note, "done": True})
         finally:
             patient.close()
 
@@ -142,12 +156,23 @@ def _call(body: Mapping[str, Any], there: Connection, limit: int) -> dict[str, A
     return there.mutation(STEP, "request", {**body, "limit": limit})
 
 
-def _left(note: Mapping[str, Any]) -> Standing:
-    return Standing("left", emptied=note.get("emptied") is True)
+def _lacks(patient: Patient, problem: Unreachable) -> bool:
+    """Whether none of our functions is there, where one of them is not."""
+    if problem.cause != "function_missing":
+        return False
+    try:
+        patient.ask(lambda there, _: there.query(PROBED, "request", {}))
+    except Unreachable as other:
+        return other.cause == "function_missing"
+    except Refused:
+        pass
+    return False
 
 
 def _notes(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """By address: the token with which a deployment was left, and whether our tables were emptied there."""
+    """By address: the token with which a deployment is left, whether our tables are emptied there, and
+    whether all of it is done.
+    """
     try:
         found = json.loads((data_dir / FILE).read_bytes())
         return {url: note for url, note in found.items() if isinstance(note, dict)}

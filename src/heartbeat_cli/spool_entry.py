@@ -72,6 +72,10 @@ class Counts:
     aside: int = 0
     oldest_sent_at: int | None = None
 
+    @property
+    def all(self) -> int:
+        return self.waiting + self.aside
+
 
 def count(number: int) -> str:
     """`1 heartbeat`, `12,000 heartbeats`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from heartbeat_cli import adopt, adopt_app, adopt_sources, functions, output
+from heartbeat_cli.adopt_edit import Hand
 from heartbeat_cli.adopt_sources import FLEET, Sources
 from heartbeat_cli.command import NONE, PLAIN, Edge, register
 from heartbeat_cli.output import Answer
@@ -48,7 +49,7 @@ def add(
     plan = adopt.add(target, sources, write_lines=write)
     output.say_notes(plan.notes)
     told = ["these lines are yours to write (or: --write):"] if plan.diff and not write else []
-    shown = [*_files(plan), *told, *plan.diff, *by_hand(plan)]
+    shown = [*_files(plan), *told, *plan.diff, *by_hand(plan.by_hand)]
     left = write and bool(plan.by_hand)
     steps = ["write the lines above" + ("" if write else f", or: heartbeat functions add --write {app_dir}")]
     steps = [*(steps if told or plan.by_hand else ()), *_next(target, sources)]
@@ -129,7 +130,7 @@ def remove(
         kept.append(f"  (delete these too: heartbeat functions remove --changed {app_dir})")
     differs = ["you changed these; ours is +:", *plan.differs] if plan.differs else []
     then = [STILL_THERE] if plan.changes else []
-    shown = [*_files(plan), *kept, *plan.diff, *differs, *by_hand(plan)]
+    shown = [*_files(plan), *kept, *plan.diff, *differs, *by_hand(plan.by_hand)]
     talk = _Talk("removed", shown, "Remove this?", then, bool(plan.kept or plan.by_hand))
     return _done(edge, plan, talk, yes=yes, dry_run=dry_run)
 
@@ -212,9 +213,9 @@ def _files(plan: adopt.Plan) -> Iterator[str]:
             yield f"{word} in {plan.app.folder}: {', '.join(told)}"
 
 
-def by_hand(plan: adopt.Plan) -> Iterator[str]:
+def by_hand(hands: Iterable[tuple[str, Hand]]) -> Iterator[str]:
     """What a person has to write, or take out, for people."""
-    for file, hand in plan.by_hand:
+    for file, hand in hands:
         yield f"by hand, in {file}, {hand.where} ({hand.why}):"
         yield f"  {hand.line}"
 

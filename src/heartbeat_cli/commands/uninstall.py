@@ -16,6 +16,7 @@ from heartbeat_cli.errors import HeartbeatError
 from heartbeat_cli.output import Answer
 
 COMMON = tuple(name for name in CALLS if name != "transport")  # it is always done over HTTP
+DONE = frozenset({"restored", "delivered", "left", "stopped", "removed", "forgotten"})  # of a part
 
 app = typer.Typer(**PLAIN)
 
@@ -36,7 +37,8 @@ def uninstall(
     """Leave: this host's jobs as they were, and nothing of ours in the deployment and in APP_DIR.
 
     Shows all of it in its order, asks once, does it. Safe to repeat, whenever it was cut off. Data, settings,
-    logs and cron-schedule.md of this host stay.
+    logs and cron-schedule.md of this host stay. With --url for another deployment than this host reports to,
+    only that one is left.
     """
     settings = edge.settings
     folder = None if app_dir is None else Folder(adopt_app.find(app_dir), settings.data_dir)
@@ -46,16 +48,27 @@ def uninstall(
     there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
     progress = move.Progress("uninstall", silent=edge.json)
     # what can refuse is looked at before anything is done
-    jobs, waiting = Jobs(edge), Waiting(edge)
-    there = There(edge, progress, empty=empty) if there_too else None
-    local = Local(edge, forget=not there_too)
-    parts = [jobs.plan(), waiting.plan(), there.plan() if there else [], local.plan()]
-    if folder is not None and (there is None or there.goes):
-        parts.append(folder.plan())
+    there = There(edge, progress, empty=empty, app=folder) if there_too else None
+    jobs, waiting = Jobs(edge), Waiting(edge, there)
+    local = None if jobs.elsewhere and not settings.is_local else Local(edge, forget=not there_too)
+    goes = there is None or there.goes
+    parts = [
+        jobs.plan(),
+        waiting.plan(),
+        there.plan() if there else [],
+        local.plan() if local else [],
+        folder.plan() if folder is not None and goes else [],
+    ]
     plan = [line for nth, part in enumerate(filter(None, parts), start=1) for line in _numbered(nth, part)]
     hindered = there.why_not() if there is not None else None
     nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
-    lacks = [*jobs.left, *nowhere, *(hindered.left if hindered else [])]
+    lacks = [
+        *jobs.left,
+        *nowhere,
+        *waiting.left,
+        *(hindered.left if hindered else []),
+        *(folder.nothing() if folder is not None else []),
+    ]
     shown = [*plan, *lacks]
     if dry_run:
         told = "nothing was changed (dry run)" if plan else "nothing of ours is left to take away"
@@ -68,14 +81,16 @@ def uninstall(
     results: dict[str, Result] = {}
     try:
         results["crontab"] = jobs.do()
-        results["spool"] = waiting.do(away=there is not None and there.away)
-        gone = True
+        results["spool"] = waiting.do()
         if there is not None:
-            results["deployment"], gone = there.do()
-        if gone or not settings.is_local:
+            results["deployment"] = there.do()
+        goes = there is None or there.goes
+        if local is not None and (goes or not settings.is_local):
             results["local"] = local.do()
         if folder is not None:
-            results["app"] = folder.do(edge.now_ms()) if gone else _not_yet(folder)
+            results["app"] = folder.do(edge.now_ms()) if goes else folder.keep()
+        if there is not None:
+            results["token"] = there.forget(results["spool"].data["stays"])
     except HeartbeatError:
         if results and not edge.json:
             edge.show(_answer(edge, plan, results))
@@ -88,17 +103,12 @@ def _numbered(nth: int, part: Sequence[str]) -> list[str]:
     return [f"{nth}. {head}", *(f"   {line}" for line in rest)]
 
 
-def _not_yet(folder: Folder) -> Result:
-    told = f"{folder.path} keeps our functions until then: without them nothing could be done there"
-    return Result({"outcome": "kept"}, [], [told])
-
-
 def _answer(edge: Edge, plan: Sequence[str], results: dict[str, Result]) -> Answer:
     settings = edge.settings
     stays = [place for place in (settings.config_dir / CONFIG_FILE, settings.data_dir) if place.exists()]
     left = [line for result in results.values() for line in result.left]
     code = max(result.exit_code for result in results.values())
-    changed = any(result.data["outcome"] not in {"unchanged", "kept"} for result in results.values())
+    changed = any(result.data["outcome"] in DONE for result in results.values())
     data: dict[str, Any] = {
         "outcome": "partly" if code else "left" if changed else "unchanged",
         **{name: result.data for name, result in results.items()},

@@ -11,10 +11,12 @@ from typing import Any
 from heartbeat_cli import (
     adopt,
     adopt_disk,
+    adopt_lines,
     adopt_manifest,
     adopt_sources,
     connect,
     crontab,
+    crontab_agents,
     crontab_plan,
     crontab_text,
     leave,
@@ -24,6 +26,7 @@ from heartbeat_cli import (
     tokens,
 )
 from heartbeat_cli.adopt_app import App
+from heartbeat_cli.client import UNAUTHORIZED
 from heartbeat_cli.command import Edge
 from heartbeat_cli.commands import local_service
 from heartbeat_cli.commands.functions import as_json, by_hand
@@ -56,22 +59,31 @@ class Result:
 
 
 class Jobs:
-    """This user's crontab: the lines as they were before they were wrapped. `left`: what else to tell."""
+    """This user's crontab: the lines as they were before they were wrapped. `left`: what else to tell.
+    `elsewhere`: they, and whatever else of this host reports, report to this deployment and not to the one
+    that is to be left; then they stay.
+    """
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._plan: crontab_plan.Plan | None = None
         self.left: list[str] = []
+        self.elsewhere: str | None = None
         self._code = 0
-        settings = edge.settings
-        if not crontab.available(settings.inherited):
-            return
-        try:
-            self._plan = crontab_plan.remove(settings)
-        except CrontabProblem as problem:
-            # what stands there runs on as it does, and can be mended at any time
-            self.left.append(f"the crontab is left as it is: {problem}")
-            self._code = TO_DO
+        told = None
+        if crontab.available(edge.settings.inherited):
+            try:
+                self._plan = crontab_plan.remove(edge.settings)
+                told = crontab_agents.address(self._plan.was or b"", self._plan.host.block)
+            except CrontabProblem as problem:
+                # what stands there runs on as it does, and can be mended at any time
+                self.left.append(f"the crontab is left as it is: {problem}")
+                self._code = TO_DO
+        self.elsewhere = _elsewhere(edge, told)
+        if self.elsewhere is not None:
+            self.left = [f"what reports from here to {self.elsewhere} stays as it is"]
+            self._plan, self._code = None, 0
+        if self._plan is None:
             return
         # they may report to another deployment
         homes = set(crontab_text.block_names(self._plan.text)) - {service_cron.NAME}
@@ -95,27 +107,42 @@ class Jobs:
         return Result({"outcome": "restored", "diff": self._plan.diff[1:]}, told, self.left, self._code)
 
 
-class Waiting:
-    """What waits in the spool of this host for the deployment."""
+def _elsewhere(edge: Edge, told: str | None) -> str | None:
+    """Where this host reports to, if that is not the deployment that is to be left. `told`: what its jobs are
+    told.
+    """
+    if told is None and edge.flags.url is None:
+        return None
+    usual = edge.told(told)
+    return usual.shown_deployment() if usual.url not in {None, edge.settings.url} else None
 
-    def __init__(self, edge: Edge) -> None:
+
+class Waiting:
+    """What waits in the spool of this host for the deployment. `left`: what waits for others."""
+
+    def __init__(self, edge: Edge, there: There | None) -> None:
+        """`there`: where it goes, if that is to be left."""
         self._edge = edge
         self._spool = Spool(edge.settings.data_dir)
         self._url = None if edge.settings.url is None else edge.settings.spooled_as()
         self._number = self._spool.number(self._url) if self._url is not None else 0
+        self._goes = there.takes if there is not None else edge.settings.token is not None
+        others = self._spool.counts().all - self._number
+        where = f"{count(others)} for other addresses, in {self._spool.path}: heartbeat spool list"
+        self.left = [f"left as they are: {where}"] if others else []
 
     def plan(self) -> list[str]:
-        if not self._number:
+        if not self._number or not self._goes:
             return []
         return [f"{count(self._number)} in the spool: delivered; what cannot be stays in {self._spool.path}"]
 
-    def do(self, *, away: bool) -> Result:
-        """Nothing of it is ever deleted. `away`: nobody is there to deliver it to."""
+    def do(self) -> Result:
+        """Nothing of it is ever deleted."""
         if self._url is None or not self._number:
-            return Result({"outcome": "unchanged", "delivered": 0, "stays": 0})
+            return Result({"outcome": "unchanged", "delivered": 0, "stays": 0}, [], self.left)
         data = {"delivered": 0, "duplicates": 0, "refused": 0}
         notes: list[str] = []
-        if not away:
+        if self._goes:
             self._spool.retry(Which(deployment=self._url, state="waiting"))
             try:
                 with connect.delivering(self._spool):
@@ -127,42 +154,47 @@ class Waiting:
         if stays:
             lines += [*notes, f"{count(stays)} not delivered: kept in {self._spool.path}"]
         outcome = "kept" if stays else "delivered"
-        return Result({"outcome": outcome, **data, "stays": stays, "path": str(self._spool.path)}, lines)
+        found = {"outcome": outcome, **data, "stays": stays, "path": str(self._spool.path)}
+        return Result(found, lines, self.left)
 
 
 class There:
     """The deployment: its sweep, tokens, cards, our tables; and the token that is kept for it here."""
 
-    def __init__(self, edge: Edge, progress: move.Progress, *, empty: bool) -> None:
-        """Asks the deployment how it stands."""
+    def __init__(self, edge: Edge, progress: move.Progress, *, empty: bool, app: Folder | None) -> None:
+        """Asks the deployment how it stands. `app`: what is to leave after it."""
         settings = edge.settings
-        self._edge, self._empty, self._progress = edge, empty, progress
+        self._edge, self._empty, self._progress, self._app = edge, empty, progress, app
         self.url = settings.deployment()
         self._end = move.end_of(edge) if settings.token is not None else None
-        self._standing = leave.look(
-            self.url, settings.token, self._end, settings.data_dir, progress, now_ms=edge.now_ms()
-        )
+        self._standing = self._look()
         self._kept = tokens.stored(settings.config_dir, self.url, []) is not None
 
+    def _look(self) -> leave.Standing:
+        settings = self._edge.settings
+        if self._end is None:
+            return leave.before(self.url, settings.data_dir)
+        return leave.look(self._end, settings.needed_token(), settings.data_dir, self._progress)
+
     @property
-    def away(self) -> bool:
-        return self._standing.state == "away"
+    def takes(self) -> bool:
+        """Whether it takes heartbeats from here."""
+        return self._standing.state in {"ready", "lesser"}
 
     @property
     def goes(self) -> bool:
         """Whether nothing of ours is at work there, once it is done."""
-        return self._standing.state in {"ready", "left"}
+        return self._standing.state in {"ready", "left", "gone"}
 
     @property
     def _drops(self) -> bool:
-        return self._standing.state == "left" and self._kept
+        """Whether the token that is kept here is of no use after this."""
+        return self._kept and self._standing.state not in {"no token", "away"}
 
     def plan(self) -> list[str]:
-        standing = self._standing
-        if self._drops:
-            return [self._dropped("is taken")]
+        standing, drops = self._standing, "our own token ends, and is taken out of tokens.toml"
         if standing.state != "ready":
-            return []
+            return [f"the token of {self.url} is taken out of tokens.toml"] if self._drops else []
         others = ", ".join(standing.others[:NAMED]) + (", …" if len(standing.others) > NAMED else "")
         tables = "keep what is in them; --empty deletes it"
         if self._empty:
@@ -173,58 +205,96 @@ class There:
             *([f"  tokens that are revoked: {len(standing.others)} ({others})"] if others else []),
             "  agents.heartbeat is unset in every row of agents",
             f"  our tables {tables}",
-            "  our own token ends, and is taken out of tokens.toml",
+            f"  {drops if self._kept else 'our own token ends'}",
         ]
 
     def why_not(self) -> Result | None:
-        """Why the deployment's half cannot be done now, and what helps; None where it can, or is done."""
-        standing, again = self._standing, "heartbeat uninstall again"
-        if standing.state == "ready" or (standing.state == "left" and (standing.emptied or not self._empty)):
+        """Why the deployment's half cannot be done now, and what helps; None where it can, or is done.
+
+        It is no failure where no more than this host's half was asked for.
+        """
+        standing = self._standing
+        state = standing.state
+        if state == "ready" or (state == "left" and (standing.emptied or not self._empty)):
             return None
-        data = {"outcome": standing.state, "scope": standing.scope}
-        if standing.state == "left":
-            told = f"{self.url} has been left before, and what is in our tables there is kept"
-            helps = f"to have it deleted, connect once more (heartbeat connect {self.url}), then {again}"
-            return Result({"outcome": "left", "emptied": False}, [], [told, f"  {helps}"], TO_DO)
-        if standing.state == "away":
+        data = {"outcome": state, "scope": standing.scope}
+        if state == "away":
             return self._failed(data, standing.problem)
-        ours = "and none is kept here"
-        if standing.state == "lesser":
-            ours = f"and ours may only {standing.scope}" if standing.scope else "and ours is not accepted"
-        told = f"nothing was done at {self.url}: that takes an admin token, {ours}"
-        helps = "where one is kept: heartbeat uninstall; the sweep and the cards there go on until then"
-        return Result(data, [], [told, f"  {helps}"], TO_DO)
+        full = self._empty and not standing.emptied
+        code = TO_DO if full or (self._app is not None and self._app.has_ours and not self.goes) else 0
+        return Result(data, [], [self._said(), *(f"  {line}" for line in self._helps())], code)
 
-    def do(self) -> tuple[Result, bool]:
-        """What became of it, and whether nothing of ours is at work there any more."""
-        settings, state = self._edge.settings, self._standing.state
-        if self._end is None or state != "ready":
-            lines = [self._dropped("was taken")] if self._drops else []
-            if self._drops:
-                tokens.drop(settings.config_dir, self.url)
-            data = {"outcome": "unchanged", "emptied": self._standing.emptied}
-            return self.why_not() or Result(data, lines), self.goes
-        leaving = leave.Leaving(self._end, settings.needed_token(), settings.data_dir, self._progress)
-        try:
-            leaving.run(self._edge.now_ms(), empty=self._empty)
-        except (Unreachable, Refused) as error:
-            return self._failed({"outcome": "cut off", "changed": leaving.steps}, error), False
-        finally:
-            self._progress.clear()
-        dropped = tokens.drop(settings.config_dir, self.url)
-        said = f"at {self.url} the sweep is stopped, {leaving.steps['cards']:,} cards are unset"
-        said += f", {leaving.steps['empty']:,} rows of ours deleted" if self._empty else ""
-        lines = [said, *([self._dropped("was taken")] if dropped else [])]
-        return Result({"outcome": "left", "emptied": self._empty, "changed": leaving.steps}, lines), True
+    def _said(self) -> str:
+        url = self.url
+        return {
+            "left": f"{url} has been left before, and what is in our tables there is kept",
+            "gone": f"our functions are not at {url} (any more), so nothing was done there",
+            "lesser": f"at {url} the sweep and the cards go on: ending them takes an admin token, and ours"
+            f" may only {self._standing.scope}",
+            "refused": f"nothing was done at {url}, which does not accept the token that we have: it was"
+            " revoked, or the deployment has been left from another host",
+            "no token": f"nothing was done at {url}: that takes an admin token, and none is kept here"
+            + (" since it was left" if self._standing.left_before else ""),
+        }[self._standing.state]
 
-    def _dropped(self, verb: str) -> str:
-        file = tokens.path(self._edge.settings.config_dir)
-        return f"the token of {self.url}, which has ended, {verb} out of {file}"
+    def _helps(self) -> list[str]:
+        state, again = self._standing.state, "heartbeat uninstall"
+        connect_first = f"heartbeat connect {self.url}, then {again} again"
+        if state == "left":
+            return [f"to have it deleted: {connect_first}"]
+        if state == "gone":
+            return ["what is in our tables there stays, for Convex's own dashboard to delete"]
+        if state == "lesser":
+            own = tokens.fingerprint(self._edge.settings.needed_token())
+            return [
+                f"where one is kept: {again}; or, to end this host's token alone:",
+                f"heartbeat token revoke {own}",
+            ]
+        helps = [f"to leave it from here: {connect_first}"]
+        if self._app is not None and self._app.has_ours:
+            folder = shlex.quote(str(self._app.project))
+            helps.append(f"if it has been left: heartbeat functions remove --changed {folder}")
+        return helps
+
+    def do(self) -> Result:
+        """What became of it; `goes` says whether nothing of ours is at work there any more."""
+        if self._end is not None and self._standing.state == "ready":
+            settings = self._edge.settings
+            leaving = leave.Leaving(self._end, settings.needed_token(), settings.data_dir, self._progress)
+            try:
+                leaving.run(empty=self._empty)
+            except (Unreachable, Refused) as error:
+                if not isinstance(error, Refused) or error.code != UNAUTHORIZED:
+                    self._standing = leave.Standing("away", problem=error)
+                    return self._failed({"outcome": "cut off", "changed": leaving.steps}, error)
+                # somebody else leaves it at the same time
+                self._standing = self._look()
+            else:
+                said = f"at {self.url} the sweep is stopped, {leaving.steps['cards']:,} cards are unset"
+                said += f", {leaving.steps['empty']:,} rows of ours deleted" if self._empty else ""
+                data = {"outcome": "left", "emptied": self._empty, "changed": leaving.steps}
+                return Result(data, [said])
+            finally:
+                self._progress.clear()
+        return self.why_not() or Result({"outcome": "unchanged", "emptied": self._standing.emptied})
+
+    def forget(self, undelivered: int) -> Result:
+        """Take the token out of tokens.toml, where it is of no use any more. Last: see leave.py."""
+        config_dir = self._edge.settings.config_dir
+        file = tokens.path(config_dir)
+        if undelivered and self._drops and self.takes and not self.goes:
+            said = f"the token of {self.url} stays in {file}, for what waits: heartbeat spool deliver"
+            return Result({"outcome": "kept"}, [said])
+        if not self._drops or not tokens.drop(config_dir, self.url):
+            return Result({"outcome": "unchanged"})
+        return Result({"outcome": "forgotten"}, [f"the token of {self.url} was taken out of {file}"])
 
     @staticmethod
     def _failed(data: dict[str, Any], error: HeartbeatError | None) -> Result:
         told = [str(error), *([f"  {error.hint}"] if error and error.hint else [])]
         told.append("  nothing is lost by that; when it answers, type the same again")
+        if isinstance(error, Unreachable) and error.cause == "server_error":
+            told.append("  (or our functions are not there any more: then nothing is left to do there)")
         later = isinstance(error, Unreachable)
         return Result(data, [], told, AGAIN if later else TO_DO)
 
@@ -274,16 +344,25 @@ class Folder:
         self._app, self._copies = app, data_dir / COPIES
         self._plan: adopt.Plan | None = None
         self._changed: Sequence[str] = ()
+        sources = adopt_sources.ours()
         # once it is gone, nothing is to be done
         if adopt_manifest.read(app.folder) is not None:
-            sources = adopt_sources.ours()
             self._plan = adopt.remove(app, sources, changed=True)
             self._changed = adopt.remove(app, sources, changed=False).kept
+            self._hands = [*by_hand(self._plan.by_hand)]
+        else:
+            missing = {path for path in sources.files if not (app.folder / path).exists()}
+            self._hands = [*by_hand(adopt_lines.uses(app, missing))]
 
     @property
-    def path(self) -> Path:
-        """The functions folder."""
-        return self._app.folder
+    def project(self) -> Path:
+        """The app's folder."""
+        return self._app.project
+
+    @property
+    def has_ours(self) -> bool:
+        """Whether anything of ours is in it."""
+        return self._plan is not None
 
     def plan(self) -> list[str]:
         if self._plan is None:
@@ -291,20 +370,31 @@ class Folder:
         changed = f", with what you changed in {', '.join(self._changed)}" if self._changed else ""
         copy = [f"  (a copy of these is kept in {self._copies})"] if self._changed else []
         said = f"our {len(self._plan.deleted)} files leave {self._app.folder}{changed}"
-        return [said, *copy, *self._plan.diff, *by_hand(self._plan), f"  then, yours to do: {PUSH}"]
+        return [said, *copy, *self._plan.diff, *self._hands, f"  then, yours to do: {PUSH}"]
+
+    def nothing(self) -> list[str]:
+        """What to tell of a folder that has nothing of ours."""
+        return [] if self.has_ours else [f"nothing of ours is in {self._app.folder}", *self._hands]
 
     def do(self, now_ms: int) -> Result:
         """Raises `FunctionsProblem`, which says what has been written."""
         folder = str(self._app.folder)
+        code = TO_DO if self._hands else 0
         if self._plan is None:
-            return Result({"outcome": "unchanged", "folder": folder})
+            return Result({"outcome": "unchanged", "folder": folder}, [], self.nothing(), code)
         kept = self._keep(now_ms)
         self._plan.carry_out()
         data = {"outcome": "removed", **as_json(self._plan), "keptIn": kept}
         lines = [f"our files and lines are out of {folder}"]
         lines += [f"what you had changed of them is kept in {kept}"] if kept else []
-        hands = list(by_hand(self._plan))
-        return Result(data, lines, [*hands, f"push it: {PUSH}"], TO_DO if hands else 0)
+        return Result(data, lines, [*self._hands, f"push it: {PUSH}"], code)
+
+    def keep(self) -> Result:
+        """Not to be done as long as something of ours is at work in the deployment."""
+        if not self.has_ours:
+            return Result({"outcome": "unchanged"}, [], self.nothing(), TO_DO if self._hands else 0)
+        told = f"{self._app.folder} keeps our functions until then: without them nothing could be done there"
+        return Result({"outcome": "kept"}, [], [told])
 
     def _keep(self, now_ms: int) -> str | None:
         """Copies of what the team wrote into files of ours: it may not be committed yet."""
