@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+# what is compiled once is kept, whatever the shell says: pytest rewrites every test otherwise, in each of its processes
+export PYTHONDONTWRITEBYTECODE :=
 NPM := .venv/bin/node .venv/npm/bin/npm-cli.js
 # `make run` and its tests of the README speak to the local backend of this home folder, whatever else is set
 LOCAL := env -u CONVEX_URL -u HEARTBEAT_TOKEN HEARTBEAT_URL=local HEARTBEAT_HOME="$(CURDIR)" .venv/bin/heartbeat

@@ -10,7 +10,8 @@ import typer
 
 from heartbeat_cli import adopt_app, move
 from heartbeat_cli.command import CALLS, PLAIN, Edge, register
-from heartbeat_cli.commands.uninstall_parts import Folder, Jobs, Local, Result, There, Waiting
+from heartbeat_cli.commands.uninstall_here import Jobs, Local, Result, Waiting
+from heartbeat_cli.commands.uninstall_there import Folder, There
 from heartbeat_cli.connect_config import FILE as CONFIG_FILE
 from heartbeat_cli.errors import HeartbeatError
 from heartbeat_cli.output import Answer
@@ -49,7 +50,8 @@ def uninstall(
     progress = move.Progress("uninstall", silent=edge.json)
     # what can refuse is looked at before anything is done
     there = There(edge, progress, empty=empty, app=folder) if there_too else None
-    jobs, waiting = Jobs(edge), Waiting(edge, there)
+    jobs = Jobs(edge)
+    waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
     local = None if jobs.elsewhere and not settings.is_local else Local(edge, forget=not there_too)
     goes = there is None or there.goes
     parts = [
