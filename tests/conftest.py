@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,17 @@ TABLE = """# Who runs when
 | torv  | `15 8 * * *`  | UTC       | ok      |                      |
 | rams  | every 6h      |           |         | audit                |
 """
+
+
+# What starts in the background of a script, or under nohup, ignores these, and so do all of its children. The
+# tests are about what they do
+for _each, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_each) is signal.SIG_IGN:
+        signal.signal(_each, _usual)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
