@@ -106,11 +106,14 @@ def test_a_block_goes_to_the_end_and_then_stays_where_it_is() -> None:
         b"# hint\n0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours\n"
         b"# heartbeat: end /srv/fleet\n"
     )
-    other = with_block(first + b"# below\n", HOME, ["# new"])
+    other = with_block(first + b"# below\n", HOME, LINES[1:])
     assert other == (
-        b"# theirs\n# heartbeat: begin /srv/fleet\n# new\n# heartbeat: end /srv/fleet\n# below\n"
+        b"# theirs\n"
+        b"# heartbeat: begin /srv/fleet\n"
+        b"0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours\n"
+        b"# heartbeat: end /srv/fleet\n# below\n"
     )
-    assert block_of(other, HOME) == [b"# new\n"] and block_of(other, "/srv") is None
+    assert block_of(other, HOME) == [f"{LINES[1]}\n".encode()] and block_of(other, "/srv") is None
     assert without_block(other, HOME) == b"# theirs\n# below\n"
 
 
@@ -204,14 +207,9 @@ ANY_LINE = st.one_of(
 CRONTAB = st.tuples(st.lists(ANY_LINE, max_size=8), st.booleans()).map(
     lambda made: b"\n".join(made[0]) + (b"\n" if made[1] and made[0] else b"")
 )
-BLOCK = st.lists(
-    st.builds(
-        str.__add__,
-        st.sampled_from(["# ", "* * * * * HEARTBEAT_HOME=/srv/fleet "]),
-        st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20),
-    ),
-    max_size=4,
-).filter(lambda lines: not any(line.startswith(("# heartbeat: begin", "# heartbeat: end")) for line in lines))
+BLOCK = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20), max_size=4).map(
+    lambda texts: [line for text in texts for line in (f"# a{text}", f"1 2 3 4 5 HEARTBEAT_HOME=/h {text}")]
+)
 
 
 @given(CRONTAB, BLOCK)
@@ -232,8 +230,9 @@ def test_installing_twice_changes_nothing_more_and_removing_undoes_it_byte_for_b
 def test_what_somebody_wrote_among_our_lines_is_theirs_and_goes_below_them() -> None:
     ours, end = f"{LINES[0]}\n{LINES[1]}\n".encode(), f"# heartbeat: end {HOME}".encode()
     begin = f"# heartbeat: begin {HOME}\n".encode()
-    theirs = b"MAILTO=me\n15 8 * * *  /opt/other\n"
-    mixed = b"# above\n" + begin + b"MAILTO=me\n" + ours + b"15 8 * * *  /opt/other\n" + end
+    theirs = b"MAILTO=me\n# mine\n15 8 * * *  /opt/other\n#1 2 3 4 5 old\n"
+    mixed = begin + b"MAILTO=me\n# mine\n" + ours + b"15 8 * * *  /opt/other\n#1 2 3 4 5 old\n" + end
+    mixed = b"# above\n" + mixed
     assert removed(mixed, HOME) == b"# above\n" + theirs
     after = installed(mixed + b"\n# below\n", HOME, LINES, COMMANDS)
     assert after == b"# above\n" + begin + ours + end + b"\n" + theirs + b"# below\n"

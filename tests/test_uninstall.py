@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -186,8 +187,9 @@ def test_a_team_that_leaves_finds_documents_folder_and_crontab_as_they_were(team
     assert not team.starts_with(team.bundles.before), "a card is there, and no field for it"
     now = (team.tables(), contents(team.folder), team.crontab)
 
+    # wherever it is typed
     elsewhere = here("uninstall", "--dry-run", "--home", str(cli.folder))
-    assert f"the jobs of {cli.home} stay as they are: heartbeat uninstall --home {cli.home}" in elsewhere.out
+    assert "jobs run unwrapped" in elsewhere.out
     leave = ("uninstall", str(team.folder), "--empty")
     planned = here(*leave, "--dry-run")
     order = [
@@ -219,9 +221,11 @@ def test_a_team_that_leaves_finds_documents_folder_and_crontab_as_they_were(team
     kept = Path(done.data["app"]["keptIn"])
     assert (kept / "fleet.ts").read_bytes() == (FIXTURE / "fleet.ts").read_bytes()
 
-    again = here(*leave, "--yes", "--json")
+    again = here("uninstall", str(team.folder), "--yes", "--json")
     assert (again.code, again.data["outcome"]) == (0, "unchanged")
     assert "nothing of ours is left to take away" in here(*leave, "--dry-run").out
+    # that our tables are empty is not known any more
+    assert "and none is kept here" in here(*leave, "--yes").out and here(*leave, "--yes").code == 1
 
 
 def test_what_is_in_our_tables_stays_where_nobody_asked_for_it_to_go(team: Team) -> None:
@@ -234,7 +238,7 @@ def test_what_is_in_our_tables_stays_where_nobody_asked_for_it_to_go(team: Team)
     Spool(team.cli.data_dir).put_off({"deployment": team.backend.url}, an_hour, now)
     team.backend.start(int(team.backend.url.rpartition(":")[2]))
     planned = here("uninstall", str(team.folder), "--dry-run").out
-    assert "2. 1 heartbeat in the spool: delivered; what cannot be stays in" in planned
+    assert "2. 1 heartbeat in the spool: delivered; what is refused stays in" in planned
     assert "our tables keep what is in them; --empty deletes it" in planned
     done = here("uninstall", str(team.folder), "--yes")
     assert done.code == 0 and "delivered 1 heartbeat from the spool" in done.out
@@ -309,9 +313,9 @@ def test_killed_at_any_call_and_typed_again_it_leaves_nothing_undone(team: Team,
     assert kept is not None
     gate = Gate(team, kept.text)
     leave = ("uninstall", str(team.folder), "--yes", *(("--empty",) if empty else ()))
-    # the calls of a run: two that look, one a step, and the last one takes the token along
+    # the calls of a run: two that look, one a step
     filled = team.tables().keys() - team.documents.keys() - NO_CALL_OF_ITS_OWN
-    last = 5 + (len(filled) if empty else 0)
+    last = 5 + (len(filled) + 1 if empty else 0)
     with gate.listens() as url:
         cli.env["HEARTBEAT_URL"] = url
         (cli.folder / "crontab-of-this-home").write_text(team.crontab.replace(team.backend.url, url))
@@ -319,11 +323,11 @@ def test_killed_at_any_call_and_typed_again_it_leaves_nothing_undone(team: Team,
         for call, passes in ((3, True), (4, False), (last, True)):
             gate.left, gate.passes, gate.stuck = call, passes, False
             killed_where(gate, begun(cli, *leave))
-        # the last answer was never heard: the token is not accepted, and it is known why
+        # the last answer was never heard: the token is not accepted, and nothing else is left to be done
         gate.left, gate.stuck = float("inf"), False
-        done = here(*leave, "--json")
-    assert done.code == 0 and done.data["deployment"] == {"outcome": "unchanged", "emptied": empty}, done
-    team.assert_as_before(emptied=empty)
+        team.assert_as_before(emptied=empty)
+        done = here("uninstall", str(team.folder), "--yes", "--json")
+    assert done.code == 0 and done.data["deployment"]["outcome"] == "refused", done
     assert tokens.stored(cli.config_dir, url, []) is None
 
 
@@ -386,9 +390,9 @@ def test_a_deployment_that_is_away_is_left_for_later_and_this_hosts_half_is_done
     assert done.code == 75
     assert (cli.folder / "crontab-of-this-home").read_text() == CRONTAB
     spool = cli.data_dir / "spool" / "spool.db"
-    assert f"1 heartbeat not delivered: kept in {spool}" in done.out
+    assert f"kept in {spool}: 1 heartbeat for this deployment" in done.out
     assert "connection refused" in done.out.lower() and "type the same again" in done.out
-    assert "keeps our functions until then" in done.out and contents(app) == adopted
+    assert "keeps our functions" in done.out and contents(app) == adopted
     assert away("spool", "list", "--json").data["waiting"] == 1
     assert tokens.stored(cli.config_dir, cli.env["HEARTBEAT_URL"], []) is not None
     again = away("uninstall", str(app), "--yes", "--json")
@@ -428,14 +432,25 @@ def test_a_token_that_has_ended_is_forgotten_and_what_still_waits_keeps_a_good_o
     host("token", "revoke", tokens.fingerprint(made[0]))
     tokens.save(cli.config_dir, url, made[0], "send")
     assert "is spooled" in host("send", "hint").err
+    planned = host("uninstall", "--dry-run").out
+    assert "it was revoked, or the deployment has been left" in planned and "kept in" in planned
     done = host("uninstall", "--yes")
-    assert done.code == 0 and "it was revoked, or the deployment has been left from another host" in done.out
-    assert "1 heartbeat not delivered: kept in" in done.out
+    assert done.code == 0 and "it was revoked, or the deployment has been left" in done.out
     assert tokens.stored(cli.config_dir, url, []) is None
+    # as long as another process is at it, what waits is not delivered yet
     tokens.save(cli.config_dir, url, made[1], "send")
-    done = host("uninstall", "--yes")
-    assert done.code == 0 and "stays in" in done.out and "heartbeat spool deliver" in done.out
+    other = Spool(cli.data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heartbeat_cli.connect.TURN_WAITS_S", 0.1)
+        assert other.alone()
+        later = host("uninstall", "--yes", "--json")
+        other.done()
+    assert later.code == 75 and later.data["deployment"] == {"outcome": "later", "undelivered": 1}
     assert tokens.stored(cli.config_dir, url, []) == tokens.Token(made[1], "send")
+    done = host("uninstall", "--yes")
+    # set aside: nobody there knows of hint
+    assert done.code == 0 and "1 heartbeat not delivered: kept in" in done.out
+    assert tokens.stored(cli.config_dir, url, []) is None
 
 
 def test_the_local_backend_alone_is_stopped_with_what_starts_it_and_keeps_its_data(
@@ -513,7 +528,8 @@ def test_a_deployment_that_never_gets_on_is_given_up(inside: Inside) -> None:
     with Deployment(answers) as deployment:
         inside.cli.env["HEARTBEAT_URL"] = deployment.url
         done = inside("uninstall", "--yes")
-    assert done.code == 75 and f"{deployment.url} has no function mutations/leave" in done.out
+    assert done.code == 1 and f"{deployment.url} has no function mutations/leave" in done.out
+    assert "heartbeat functions update" in done.out and "make deploy" not in done.out
 
 
 def test_the_names_of_tokens_that_end_are_shown_as_text(inside: Inside) -> None:
@@ -552,34 +568,35 @@ def test_that_a_deployment_was_left_is_not_believed_once_the_token_is_gone(team:
     kept = contents(team.folder)
     late = here("uninstall", str(team.folder), "--yes")
     assert late.code == 1 and "an admin token, and none is kept here" in late.out
-    assert f"if it has been left: heartbeat functions remove --changed {team.folder}" in late.out
+    assert f"if nothing is to be: heartbeat functions remove --changed {team.folder}" in late.out
     assert contents(team.folder) == kept
+
+
+def test_what_cannot_be_done_to_the_app_is_told_before_anything_is_and_ends_no_token(team: Team) -> None:
+    here = team.inside
+    come(team)
+    schema, wrapped = team.folder / "convex" / "schema.ts", team.crontab
+    with pytest.MonkeyPatch.context() as patch:  # root may write everywhere
+        patch.setattr("os.access", lambda path, _: Path(path) != schema)
+        refused = here("uninstall", str(team.folder), "--yes")
+    assert refused.code == 1 and f"{schema} cannot be written, so nothing was" in refused.err
+    assert team.crontab == wrapped and "stoppedAt" not in here("dashboard", "--json").data["monitor"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heartbeat_cli.adopt.Plan.carry_out", no_space)
+        stuck = here("uninstall", str(team.folder), "--empty", "--yes", "--json")
+    assert (stuck.code, stuck.data["outcome"]) == (1, "partly"), stuck
+    assert stuck.data["deployment"]["outcome"] == "left" and "no space is left" in stuck.data["left"]
+    # meanwhile another host comes back: what it has there goes too, as the plan shows
+    other = here("token", "create", "h2", "--scope", "admin").out.strip()
+    assert here("apply", "--agents-only", "--yes", env={"HEARTBEAT_TOKEN": other}).code == 0
+    assert here("send", "hint", env={"HEARTBEAT_TOKEN": other}).code == 0
+    assert "tokens that are revoked: 1 (h2)" in here("uninstall", str(team.folder), "--dry-run").out
+    assert here("uninstall", str(team.folder), "--empty", "--yes").code == 0
+    team.assert_as_before()
 
 
 def no_space(_: object) -> None:
     raise FunctionsProblem("no space is left")
-
-
-def test_cut_off_after_the_local_backend_stopped_the_app_is_left_all_the_same(
-    inside: Inside, bundles: Bundles
-) -> None:
-    cli = inside.cli
-    app, local = copied(cli.folder / "app"), Local(cli, bundles.adopted)
-    files = contents(app)
-    try:
-        local.up()
-        cli.write_schedule(SCHEDULE)
-        assert inside("functions", "add", str(app), "--write", "--yes").code == 0
-        assert inside("apply", "--yes").code == 0
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("heartbeat_cli.adopt.Plan.carry_out", no_space)
-            assert inside("uninstall", str(app), "--yes").code == 1
-        assert not local.instance.alive()
-        done = inside("uninstall", str(app), "--yes", "--json")
-        assert done.code == 0 and done.data["app"]["outcome"] == "removed", done
-        assert contents(app) == files
-    finally:
-        local.clear()
 
 
 def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(team: Team) -> None:
@@ -588,37 +605,41 @@ def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(te
     wrapped, prod = team.crontab, cli.env.pop("HEARTBEAT_URL")
     with Deployment({}) as dev:
         tokens.save(cli.config_dir, dev.url, "a-token", "admin")
-        # cron's lines say where they report to; without them it is what this host says without --url
+        # cron's lines say where they report to
         planned = here("uninstall", "--url", dev.url, "--dry-run")
-        assert (
-            f"what reports from here to {prod} stays as it is" in planned.out
-            and "unwrapped" not in planned.out
-        )
+        stays = f"the jobs of {cli.home} stay as they are: to leave there too, heartbeat uninstall"
+        assert f"{stays} --home {cli.home} --url {prod}" in planned.out
+        assert "unwrapped" not in planned.out
         done = here("uninstall", "--url", dev.url, "--yes")
         assert done.code == 0 and team.crontab == wrapped
         assert tokens.stored(cli.config_dir, dev.url, []) is None
-        (cli.folder / "crontab-of-this-home").unlink()
+        # what this host reports to without --url goes on, and so does the app
         cli.env["HEARTBEAT_URL"] = prod
-        assert f"from here to {prod} stays" in here("uninstall", "--url", dev.url, "--dry-run").out
-        assert "stays as it is" not in here("uninstall", "--url", prod, "--dry-run").out
+        kept = contents(team.folder)
+        elsewhere = here("uninstall", str(team.folder), "--url", dev.url, "--yes")
+        assert elsewhere.code == 1 and f"keeps our functions, as {prod} has them too" in elsewhere.out
+        assert contents(team.folder) == kept
         assert "stoppedAt" not in here("dashboard", "--json").data["monitor"]
+    assert "unwrapped" in here("uninstall", "--url", prod, "--dry-run").out
 
 
-def test_where_our_functions_are_not_any_more_nothing_is_to_be_done(inside: Inside) -> None:
+def test_where_our_functions_are_not_nothing_is_to_be_done(inside: Inside) -> None:
     cli = inside.cli
     app = copied(cli.folder / "app")
-    files = contents(app)
     assert inside("functions", "add", str(app), "--write", "--yes").code == 0
+    adopted = contents(app)
     with Deployment({}) as deployment:
         cli.env["HEARTBEAT_URL"] = deployment.url
         tokens.save(cli.config_dir, deployment.url, "a-token", "send")
-        done = inside("uninstall", str(app), "--yes")
-        assert done.code == 0 and f"our functions are not at {deployment.url} (any more)" in done.out, done
-        assert "make deploy" not in done.out and contents(app) == files
+        done = inside("uninstall", "--yes")
+        assert done.code == 0 and f"our functions are not at {deployment.url}" in done.out, done
+        assert "make deploy" not in done.out
         assert tokens.stored(cli.config_dir, deployment.url, []) is None
         tokens.save(cli.config_dir, deployment.url, "a-token", "send")
-        asked_for = inside("uninstall", "--empty", "--yes")
+        # it may be the wrong one
+        asked_for = inside("uninstall", str(app), "--yes")
     assert asked_for.code == 1 and "for Convex's own dashboard to delete" in asked_for.out
+    assert f"heartbeat functions remove --changed {app}" in asked_for.out and contents(app) == adopted
 
 
 def test_two_that_leave_at_once_both_end_well(team: Team) -> None:
@@ -636,7 +657,7 @@ def test_two_that_leave_at_once_both_end_well(team: Team) -> None:
             "mutations/leave", {"token": other, "request": {"step": "stop"}}
         )
         second = here("uninstall", "--yes")
-    assert second.code == 0 and "or the deployment has been left from another host" in second.out
+    assert second.code == 0 and "it was revoked, or the deployment has been left" in second.out
     assert tokens.stored(cli.config_dir, url, []) is None
 
 
@@ -662,4 +683,46 @@ def test_what_waits_for_other_deployments_is_told(away: Inside) -> None:
     with Deployment({}) as deployment:
         tokens.save(away.cli.config_dir, deployment.url, "a-token", "send")
         done = away("uninstall", "--url", deployment.url, "--yes")
-    assert "left as they are: 1 heartbeat for other addresses" in done.out
+    assert f"kept in {away.cli.data_dir / 'spool' / 'spool.db'}: 1 heartbeat for others" in done.out
+
+
+def test_only_the_token_that_was_judged_is_taken_out(host: Inside) -> None:
+    cli = host.cli
+    url = cli.env["HEARTBEAT_URL"]
+    kept = tokens.stored(cli.config_dir, url, [])
+    for given in (host("token", "create", "box2").out.strip(), "one-that-is-none"):
+        assert host("uninstall", "--yes", env={"HEARTBEAT_TOKEN": given}).code == 0
+        assert tokens.stored(cli.config_dir, url, []) == kept
+
+
+def test_every_home_that_reports_there_goes_and_any_other_stays_with_its_backend(
+    local: Local, inside: Inside
+) -> None:
+    cli = local.cli
+    local.up()
+    homes = [cli.folder / name for name in ("a home", "another")]
+    with Deployment({}) as deployment:
+        tokens.save(cli.config_dir, deployment.url, "a-token", "send")
+        for home, url in zip(homes, (deployment.url, "local"), strict=True):
+            home.mkdir()
+            (home / "cron-schedule.md").write_text(SCHEDULE)
+            installed = inside("cron", "install", "--yes", "--home", str(home), "--url", url)
+            assert installed.code == 0, installed
+        both = (cli.folder / "crontab-of-this-home").read_text()
+        # it reports to the local backend, which so goes on
+        done = inside("uninstall", "--yes", env={"HEARTBEAT_URL": deployment.url})
+        assert done.code == 0 and local.instance.alive(), done
+        now = (cli.folder / "crontab-of-this-home").read_text()
+        assert now != both and str(homes[0]) not in now and str(homes[1]) in now
+        (command,) = [line for line in done.out.splitlines() if "stay as they are" in line]
+    typed = shlex.split(command.partition("heartbeat ")[2])
+    assert inside(*typed, "--yes").code == 0 and not local.instance.alive()
+    assert not (cli.folder / "crontab-of-this-home").exists()
+
+
+def test_an_app_with_another_deployment_is_told_so(team: Team) -> None:
+    come(team)
+    (team.folder / ".env.local").write_text("CONVEX_URL=https://dev.example\n")
+    planned = team.inside("uninstall", str(team.folder), "--dry-run").out
+    assert "the app has another deployment (CONVEX_URL in" in planned
+    assert "heartbeat uninstall --url https://dev.example" in planned

@@ -60,14 +60,7 @@ def carry_out(folder: Path, changes: Sequence[Change], emptied: Sequence[str], a
     was when the folder is not as it was looked at, or cannot be written.
     """
     with private_files.alone_in(folder, ALONE_S):
-        seen: set[str] = set()
-        for change in changes:
-            if change.path not in seen and read(folder, change.path) != change.was:
-                raise FunctionsProblem(
-                    f"{folder / change.path} was changed meanwhile, so nothing was written", hint="try again"
-                )
-            seen.add(change.path)
-            _may_write(folder, folder / change.path)
+        check(folder, changes)
         try:
             for change in changes:
                 with _telling(folder / change.path, again):
@@ -78,6 +71,26 @@ def carry_out(folder: Path, changes: Sequence[Change], emptied: Sequence[str], a
             with suppress(OSError):
                 (folder / WRITING).unlink()
             _drop_empty(folder, (*emptied, OURS))
+
+
+def check(folder: Path, changes: Sequence[Change]) -> None:
+    """Raises `FunctionsProblem` where the folder is not as it was looked at, or cannot be written."""
+    seen: set[str] = set()
+    for change in changes:
+        if change.path not in seen and read(folder, change.path) != change.was:
+            raise FunctionsProblem(
+                f"{folder / change.path} was changed meanwhile, so nothing was written", hint="try again"
+            )
+        seen.add(change.path)
+        _may_write(folder, folder / change.path)
+
+
+def tidy(folder: Path) -> None:
+    """Our folder goes, where a crash left it with nothing in it."""
+    for name in begun(folder):
+        with suppress(OSError):
+            (folder / WRITING).unlink()
+        _drop_empty(folder, [name])
 
 
 def _may_write(folder: Path, file: Path) -> None:

@@ -71,9 +71,14 @@ class Edge:
         flags = replace(self.flags, url=url)
         return replace(self, settings=config.load(flags, env, config.working_directory()), flags=flags)
 
-    def told(self, url: str | None) -> config.Settings:
-        """The settings as they would be with that --url, or without any."""
-        return config.load(replace(self.flags, url=url), os.environ, config.working_directory())
+    def told(self, *, url: str | None, home: str | None = None, shell: bool = True) -> config.Settings:
+        """The settings as they would be with that --url, or without any; with that --home, if one is given.
+
+        Without the `shell`, what its variables say of the address does not count: as for cron.
+        """
+        env = {name: value for name, value in os.environ.items() if shell or name not in config.URL_VARIABLES}
+        flags = replace(self.flags, url=url, home=home or self.flags.home)
+        return config.load(flags, env, config.working_directory())
 
     def connect(self, deadline: Deadline | None = None) -> Connection:
         """The deployment, reached by nothing yet; all calls through it share one deadline: the one given, or

@@ -38,6 +38,7 @@ LOG_FILE = "logs/agent-heartbeat.log"
 COLUMNS = re.compile(r"[1-9]\d{0,3}")  # a terminal of more is none
 TRANSPORTS = ("auto", "ws", "http")
 
+URL_VARIABLES = ("HEARTBEAT_URL", "CONVEX_URL")
 TOKEN_VARIABLE = "HEARTBEAT_TOKEN"  # noqa: S105 - a variable's name
 # What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret. Through
 # XDG_RUNTIME_DIR systemctl finds the user's own systemd
@@ -197,8 +198,7 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
     try:
         candidates = (
             (flags.url, "--url"),
-            (env.get("HEARTBEAT_URL"), "HEARTBEAT_URL"),
-            (env.get("CONVEX_URL"), "CONVEX_URL"),
+            *((env.get(name), name) for name in URL_VARIABLES),
             file.get("url") or (None, ""),
             env_local(home / ".env.local", warnings),
         )

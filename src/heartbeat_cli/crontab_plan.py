@@ -76,20 +76,22 @@ def install(settings: Settings, rows: Sequence[Row], now_ms: int) -> Plan:
     return Plan(settings, host, was, text, tuple(notes))
 
 
-def remove(settings: Settings) -> Plan:
-    """The crontab without the block of this home, and the lines that it had taken over as they stood.
+def remove(settings: Settings, blocks: Sequence[str] | None = None) -> Plan:
+    """The crontab without these blocks, or the one of this home, and the lines that they held as they stood.
 
     Raises `CrontabProblem`.
     """
     was = crontab.read(settings.inherited)
     host = crontab_lines.host_of(settings, was)
-    text = crontab_text.removed(was or b"", host.block)
-    held = {agent for agent, _ in crontab_text.held(was or b"", host.block)}
-    notes = [
-        f"nothing runs {agent} any more: its command stood in the block only"
-        for agent in crontab_agents.running(was or b"", host.block)
-        if agent not in held
-    ]
+    text, notes = was or b"", []
+    for block in [host.block] if blocks is None else blocks:
+        held = {agent for agent, _ in crontab_text.held(text, block)}
+        notes += [
+            f"nothing runs {agent} any more: its command stood in the block only"
+            for agent in crontab_agents.running(text, block)
+            if agent not in held
+        ]
+        text = crontab_text.removed(text, block)
     return Plan(settings, host, was, text, tuple(notes))
 
 

@@ -7,7 +7,7 @@
 
 Every other line stays byte for byte as it was, and taking ours out gives back what was there: but for a
 newline at the very end, without which `crontab` takes no text. What somebody wrote among the lines of a
-home's block, a job or a variable, is moved below it. Lines end with a newline and nothing else, as for cron.
+block is moved below it. Lines end with a newline and nothing else, as for cron.
 
 What cron reads: load_env of Debian's env.c, load_entry of its entry.c, child_process of its do_command.c.
 """
@@ -24,8 +24,9 @@ from heartbeat_cli.errors import CrontabProblem
 BEGIN = b"# heartbeat: begin "
 END = b"# heartbeat: end "
 WRAPPED = b"# heartbeat: wrapped "
-OURS = b"HEARTBEAT_HOME="  # in each job of a home's block
+OURS = (b"HEARTBEAT_HOME=", b" local keep")  # one of these is in each job of a block
 OUR_VARIABLES = frozenset({"SHELL"})  # set in it
+MADE_FROM = b"# made from "  # how its first line may begin
 ENCODING = ("utf-8", "surrogateescape")
 
 # NAME = value, where either may stand in quotes; a name without quotes ends at a blank or the first =
@@ -134,6 +135,7 @@ def with_block(text: bytes, name: str, lines: Sequence[str]) -> bytes:
 
     Raises `CrontabProblem` when markers are damaged: then nobody knows what is ours.
     """
+    text = _parted(text, name)
     own = [*(line.encode(*ENCODING) for line in lines)]
     block = b"".join(line + b"\n" for line in [BEGIN + name.encode(*ENCODING), *own, _end(name)])
     place = _blocks(text).get(name)
@@ -145,6 +147,7 @@ def with_block(text: bytes, name: str, lines: Sequence[str]) -> bytes:
 
 def without_block(text: bytes, name: str) -> bytes:
     """The text without this block. Raises `CrontabProblem` as `with_block` does."""
+    text = _parted(text, name)
     place = _blocks(text).get(name)
     if place is None:
         return text
@@ -172,7 +175,7 @@ def installed(text: bytes, name: str, lines: Sequence[str], commands: Mapping[st
 
 def removed(text: bytes, name: str) -> bytes:
     """The text without this block, and the lines that were held for it as they stood."""
-    return _released(without_block(_parted(text, name), name), name)
+    return _released(without_block(text, name), name)
 
 
 def held(text: bytes, name: str) -> list[tuple[str, bytes]]:
@@ -195,19 +198,22 @@ def diff(was: bytes, text: bytes) -> list[str]:
 def _parted(text: bytes, name: str) -> bytes:
     """The text with what others wrote into this block below it."""
     begins, ends = _blocks(text).get(name, (0, 0))
+    jobs = {entry.number for entry in entries(text) if any(mark in entry.command for mark in OURS)}
+
+    def is_ours(number: int, line: bytes) -> bool:
+        if not begins < number < ends or number in jobs or not line.strip():
+            return True
+        if line.startswith(b"#"):
+            return number + 1 in jobs or line.startswith(MADE_FROM)
+        given = variable(line)
+        return given is not None and given[0] in OUR_VARIABLES
+
     whole = lines_of(text)
-    theirs = {
-        entry.number for entry in entries(text) if begins < entry.number < ends and OURS not in entry.command
-    }
-    for number in range(begins + 1, ends):
-        found = variable(whole[number - 1])
-        if found and found[0] not in OUR_VARIABLES:
-            theirs.add(number)
+    theirs = [line for number, line in enumerate(whole, start=1) if not is_ours(number, line)]
     if not theirs:
         return text
-    ours = b"".join(line for number, line in enumerate(whole[:ends], start=1) if number not in theirs)
-    below = (whole[number - 1] for number in sorted(theirs))
-    return b"".join([ours.removesuffix(b"\n"), b"\n", *below, *whole[ends:]])
+    kept = b"".join(line for number, line in enumerate(whole[:ends], start=1) if is_ours(number, line))
+    return b"".join([kept.removesuffix(b"\n"), b"\n", *theirs, *whole[ends:]])
 
 
 def _end(name: str) -> bytes:

@@ -7,10 +7,10 @@ import { adopt, copyApp, modulesOf } from "./adopted";
 import { type App, type Args, bundle, type Engine, memoryEngine, onProcess, START_AT } from "./engines";
 import { every, HOUR, World } from "./world";
 
-type Step = "stop" | "links" | "cards" | "empty";
+type Step = "stop" | "links" | "cards" | "empty" | "end";
 type Left = { done: boolean; changed: number; continueCursor?: string };
 
-const STEPS: Step[] = ["stop", "links", "cards", "empty"];
+const STEPS: Step[] = ["stop", "links", "cards", "empty", "end"];
 const OURS = Object.keys(heartbeatTables);
 const THEIRS = ["agents", "tasks", "digests"];
 const WATCHED = ["hint", "torv", "bot-7", "ghost"];
@@ -145,8 +145,14 @@ const stories: { title: string; tell: (l: Leaving) => Promise<void> }[] = [
       expect(await l.tables(THEIRS)).toEqual(before);
 
       expect(await l.take("empty")).toBeGreaterThan(100);
+      expect(await l.take("empty")).toBe(0);
+      const last = await l.tables(OURS);
+      expect(Object.values(last).flat()).toHaveLength(2);
+      await l.goOn();
+      expect(await l.tables([...OURS, ...THEIRS])).toEqual({ ...last, ...before });
+      expect(await l.take("end")).toBe(2);
       expect(await l.tables(OURS)).toEqual(nothing);
-      expect(await w.refused("mutations/leave", { step: "empty" })).toMatchObject(UNAUTHORIZED);
+      expect(await w.refused("mutations/leave", { step: "end" })).toMatchObject(UNAUTHORIZED);
       await l.goOn();
       expect(await l.tables([...OURS, ...THEIRS])).toEqual({ ...nothing, ...before });
       // and whoever comes back begins anew
@@ -171,7 +177,20 @@ const stories: { title: string; tell: (l: Leaving) => Promise<void> }[] = [
         sent.push(await l.world.refused("mutations/recordHeartbeat", l.world.heartbeat("hint")));
       }
       expect(new Set(sent.map(({ code }) => code))).toEqual(new Set(["unknown_agent"]));
+      await l.take("end");
       expect(Object.values(await l.tables(OURS)).flat()).toEqual([]);
+    },
+  },
+  {
+    title: "where the tables keep what is in them the token is revoked in the end, and says nothing any more",
+    tell: async (l) => {
+      await l.live();
+      for (const step of ["stop", "links", "cards"] as const) await l.take(step);
+      const { heartbeatTokens: _, ...kept } = await l.tables(OURS);
+      expect(await l.take("end")).toBe(1);
+      expect(await l.tables(Object.keys(kept))).toEqual(kept);
+      expect((await l.all("heartbeatTokens")).every((row) => row["revokedAt"] !== undefined)).toBe(true);
+      expect(await l.world.refused("queries/getToken", {}, { as: "admin" })).toMatchObject(UNAUTHORIZED);
     },
   },
   {

@@ -10,8 +10,9 @@ import typer
 
 from heartbeat_cli import adopt_app, move
 from heartbeat_cli.command import CALLS, PLAIN, Edge, register
-from heartbeat_cli.commands.uninstall_here import Jobs, Local, Result, Waiting
+from heartbeat_cli.commands.uninstall_here import TO_DO, Jobs, Local, Result, Waiting
 from heartbeat_cli.commands.uninstall_there import Folder, There
+from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.connect_config import FILE as CONFIG_FILE
 from heartbeat_cli.errors import HeartbeatError
 from heartbeat_cli.output import Answer
@@ -42,62 +43,70 @@ def uninstall(
     only that one is left.
     """
     settings = edge.settings
-    folder = None if app_dir is None else Folder(adopt_app.find(app_dir), settings.data_dir)
+    folder = None if app_dir is None else Folder(adopt_app.find(app_dir), edge)
     if settings.url is not None or edge.flags.url is not None or folder is not None or empty:
         edge.speaks_to(settings.deployment(), settings.shown_deployment())
     # the local backend alone is stopped with all that is in it
     there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
     progress = move.Progress("uninstall", silent=edge.json)
     # what can refuse is looked at before anything is done
-    there = There(edge, progress, empty=empty, app=folder) if there_too else None
     jobs = Jobs(edge)
+    takes_out = folder is not None and folder.has_ours and jobs.elsewhere is None
+    there = There(edge, progress, empty=empty, insists=empty or takes_out) if there_too else None
     waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
-    local = None if jobs.elsewhere and not settings.is_local else Local(edge, forget=not there_too)
+    local = Local(edge, forget=not there_too) if _stops_local(edge, jobs, there) else None
     goes = there is None or there.goes
     parts = [
         jobs.plan(),
         waiting.plan(),
         there.plan() if there else [],
+        folder.plan() if folder is not None and takes_out and goes else [],
         local.plan() if local else [],
-        folder.plan() if folder is not None and goes else [],
     ]
     plan = [line for nth, part in enumerate(filter(None, parts), start=1) for line in _numbered(nth, part)]
     hindered = there.why_not() if there is not None else None
+    stays = []
+    if folder is not None:
+        stays = folder.notes() if takes_out and goes else folder.keep(jobs.elsewhere).left
     nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
-    lacks = [
-        *jobs.left,
-        *nowhere,
-        *waiting.left,
-        *(hindered.left if hindered else []),
-        *(folder.nothing() if folder is not None else []),
-    ]
-    shown = [*plan, *lacks]
+    lacks = [*jobs.left, *waiting.left, *nowhere, *(hindered.left if hindered else []), *stays]
     if dry_run:
         told = "nothing was changed (dry run)" if plan else "nothing of ours is left to take away"
         outcome = "planned" if plan else "unchanged"
-        data = {"outcome": outcome, "plan": plan, "left": lacks}
-        return Answer(data, [*shown, told])
+        return Answer({"outcome": outcome, "plan": plan, "left": lacks}, [*plan, *lacks, told])
     if plan and not yes:
-        edge.ask(shown, "Leave?", hint="add --yes, or --dry-run to look")
+        edge.ask([*plan, *lacks], "Leave?", hint="add --yes, or --dry-run to look")
         plan = []
     results: dict[str, Result] = {}
     try:
         results["crontab"] = jobs.do()
         results["spool"] = waiting.do()
         if there is not None:
-            results["deployment"] = there.do()
-        goes = there is None or there.goes
-        if local is not None and (goes or not settings.is_local):
-            results["local"] = local.do()
+            late = waiting.undelivered if there.takes else 0
+            results["deployment"] = there.later(late) if late else there.clear()
+            goes = there.goes
         if folder is not None:
-            results["app"] = folder.do(edge.now_ms()) if goes else folder.keep()
+            done = folder.do(edge.now_ms()) if takes_out and goes else folder.keep(jobs.elsewhere)
+            results["app"] = done
         if there is not None:
-            results["token"] = there.forget(results["spool"].data["stays"])
-    except HeartbeatError:
-        if results and not edge.json:
-            edge.show(_answer(edge, plan, results))
-        raise
+            results["token"] = there.finish()
+        if local is not None and (there is None or there.answers or not settings.is_local):
+            results["local"] = local.do()
+    except HeartbeatError as error:
+        if not results:
+            raise
+        why = [str(error), *([f"  {error.hint}"] if error.hint else [])]
+        results["failed"] = Result({"outcome": "failed", "message": str(error)}, [], why, TO_DO)
     return _answer(edge, plan, results)
+
+
+def _stops_local(edge: Edge, jobs: Jobs, there: There | None) -> bool:
+    """Whether nothing needs this user's local backend any more."""
+    settings = edge.settings
+    if settings.is_local:
+        return there is None or there.answers
+    local = edge.told(url=LOCAL_WORD).url
+    return jobs.elsewhere is None and (local is None or local not in jobs.reported.values())
 
 
 def _numbered(nth: int, part: Sequence[str]) -> list[str]:

@@ -10,11 +10,12 @@ from heartbeat_cli import connect, crontab, crontab_agents, crontab_plan, cronta
 from heartbeat_cli.command import Edge
 from heartbeat_cli.commands import local_service
 from heartbeat_cli.commands.spool import deliver_to
-from heartbeat_cli.errors import CrontabProblem, SpoolProblem
+from heartbeat_cli.errors import CrontabProblem, SettingsProblem, SpoolProblem
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import Which, count
 
 TO_DO = 1  # exit code: something is left for a person
+AGAIN = 75  # exit code: something is left for later
 
 
 @dataclass(slots=True)
@@ -28,38 +29,39 @@ class Result:
 
 
 class Jobs:
-    """This user's crontab: the lines as they were before they were wrapped. `left`: what else to tell.
-    `elsewhere`: they, and whatever else of this host reports, report to this deployment and not to the one
-    that is to be left; then they stay.
+    """This user's crontab: the lines of every home that reports to the deployment that is left, as they were
+    before they were wrapped. `left`: what else to tell.
+
+    `reported`: what else jobs report to, by their homes; those stay. `elsewhere`: where this host reports to,
+    if that is not the deployment that --url names.
     """
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._plan: crontab_plan.Plan | None = None
-        self.left: list[str] = []
-        self.elsewhere: str | None = None
         self._code = 0
-        told = None
-        if crontab.available(edge.settings.inherited):
-            try:
-                self._plan = crontab_plan.remove(edge.settings)
-                told = crontab_agents.address(self._plan.was or b"", self._plan.host.block)
-            except CrontabProblem as problem:
-                # what stands there runs on as it does, and can be mended at any time
-                self.left.append(f"the crontab is left as it is: {problem}")
-                self._code = TO_DO
-        self.elsewhere = _elsewhere(edge, told)
-        if self.elsewhere is not None:
-            self.left = [f"what reports from here to {self.elsewhere} stays as it is"]
-            self._plan, self._code = None, 0
-        if self._plan is None:
+        self.left: list[str] = []
+        self.reported: dict[str, str | None] = {}
+        settings = edge.settings
+        usual = edge.told(url=None).url if edge.flags.url is not None else None
+        self.elsewhere = usual if usual != settings.url else None
+        if not crontab.available(settings.inherited):
             return
-        # they may report to another deployment
-        homes = set(crontab_text.block_names(self._plan.text)) - {service_cron.NAME}
-        self.left += [
-            f"the jobs of {home} stay as they are: heartbeat uninstall --home {shlex.quote(home)}"
-            for home in sorted(homes)
-        ]
+        try:
+            text = crontab.read(settings.inherited) or b""
+            blocks = [name for name in crontab_text.block_names(text) if name != service_cron.NAME]
+            addresses = {block: _address(edge, text, block) for block in blocks}
+            going = [block for block, url in addresses.items() if url == settings.url]
+            self._plan = crontab_plan.remove(settings, going)
+        except CrontabProblem as problem:
+            # what stands there runs on as it does, and can be mended at any time
+            self.left.append(f"the crontab is left as it is: {problem}")
+            self._code = TO_DO
+            return
+        self.reported = {block: url for block, url in addresses.items() if block not in going}
+        for block, url in sorted(self.reported.items()):
+            leaves = f"heartbeat uninstall --home {block}" + (f" --url {url}" if url else "")
+            self.left.append(f"the jobs of {block} stay as they are: to leave there too, {leaves}")
 
     def plan(self) -> list[str]:
         """What would be done, a headline first; nothing where nothing is to be done."""
@@ -76,18 +78,20 @@ class Jobs:
         return Result({"outcome": "restored", "diff": self._plan.diff[1:]}, told, self.left, self._code)
 
 
-def _elsewhere(edge: Edge, told: str | None) -> str | None:
-    """Where this host reports to, if that is not the deployment that is to be left. `told`: what its jobs are
-    told.
-    """
-    if told is None and edge.flags.url is None:
-        return None
-    usual = edge.told(told)
-    return usual.shown_deployment() if usual.url not in {None, edge.settings.url} else None
+def _address(edge: Edge, text: bytes, block: str) -> str | None:
+    """Where the jobs of a home report to: as their lines say, else its files."""
+    told = crontab_agents.address(text, block)
+    try:
+        return edge.told(url=told, home=shlex.split(block)[0], shell=False).url
+    except SettingsProblem:  # its folder is gone, say
+        return edge.told(url=told, shell=False).url
 
 
 class Waiting:
-    """What waits in the spool of this host for the deployment. `left`: what waits for others."""
+    """What waits in the spool of this host for the deployment. `left`: what else to tell.
+
+    `undelivered`: so many could still be delivered, only later.
+    """
 
     def __init__(self, edge: Edge, *, goes: bool) -> None:
         """`goes`: the deployment takes it."""
@@ -96,35 +100,38 @@ class Waiting:
         self._url = None if edge.settings.url is None else edge.settings.spooled_as()
         self._number = self._spool.number(self._url) if self._url is not None else 0
         self._goes = goes
+        self.undelivered = 0
         others = self._spool.counts().all - self._number
-        where = f"{count(others)} for other addresses, in {self._spool.path}: heartbeat spool list"
-        self.left = [f"left as they are: {where}"] if others else []
+        kept = [f"{count(self._number)} for this deployment"] if self._number and not goes else []
+        kept += [f"{count(others)} for others"] if others else []
+        self.left = [f"kept in {self._spool.path}: {', '.join(kept)}"] if kept else []
 
     def plan(self) -> list[str]:
+        """As `Jobs.plan`."""
         if not self._number or not self._goes:
             return []
-        return [f"{count(self._number)} in the spool: delivered; what cannot be stays in {self._spool.path}"]
+        return [f"{count(self._number)} in the spool: delivered; what is refused stays in {self._spool.path}"]
 
     def do(self) -> Result:
         """Nothing of it is ever deleted."""
-        if self._url is None or not self._number:
-            return Result({"outcome": "unchanged", "delivered": 0, "stays": 0}, [], self.left)
         data = {"delivered": 0, "duplicates": 0, "refused": 0}
-        notes: list[str] = []
-        if self._goes:
-            self._spool.retry(Which(deployment=self._url, state="waiting"))
-            try:
-                with connect.delivering(self._spool):
-                    notes = deliver_to(self._edge, self._spool, self._url, data)
-            except SpoolProblem as problem:
-                notes = [str(problem)]
-        stays = self._spool.number(self._url)
+        if self._url is None or not self._number or not self._goes:
+            outcome = "kept" if self._number else "unchanged"
+            return Result({"outcome": outcome, **data, "stays": self._number}, [], self.left)
+        mine, notes = Which(deployment=self._url, state="waiting"), []
+        self._spool.retry(mine)
+        try:
+            with connect.delivering(self._spool):
+                notes = deliver_to(self._edge, self._spool, self._url, data)
+        except SpoolProblem as problem:
+            notes = [str(problem)]
+        stays, self.undelivered = self._spool.number(self._url), len(self._spool.entries(mine))
         lines = [f"delivered {count(data['delivered'])} from the spool"] if data["delivered"] else []
         if stays:
             lines += [*notes, f"{count(stays)} not delivered: kept in {self._spool.path}"]
         outcome = "kept" if stays else "delivered"
         found = {"outcome": outcome, **data, "stays": stays, "path": str(self._spool.path)}
-        return Result(found, lines, self.left)
+        return Result(found, lines, self.left, AGAIN if self.undelivered else 0)
 
 
 class Local:
@@ -139,6 +146,7 @@ class Local:
         self._token_of = url if forget and url and tokens.stored(edge.settings.config_dir, url, []) else None
 
     def plan(self) -> list[str]:
+        """As `Jobs.plan`."""
         folder = self._mine.instance.folder
         lines = []
         if self._runs or self._form is not None:

@@ -23,12 +23,13 @@ story(
     });
     expect(await take(w, "links", "nobody is linked any more")).toMatchObject({ done: true, changed: 2 });
     expect(await take(w, "cards", "no card is left")).toMatchObject({ done: true, changed: 2 });
-    // each call empties what is in the front: of one table, and at last tokens and monitor
+    // each call empties what is in the front: of one table, and at last of the tokens
     expect(await take(w, "empty", "emptied, not to the end")).toEqual({ done: false, changed: 2 });
     let left = await w.ask<{ done: boolean }>("mutations/leave", { step: "empty", limit: 1 });
     while (!left.done) left = await w.ask<{ done: boolean }>("mutations/leave", { step: "empty" });
+    expect(await take(w, "end", "the last two rows")).toEqual({ done: true, changed: 2 });
     expect(
-      await w.refused("mutations/leave", { step: "empty" }, { example: "the token is gone" }),
+      await w.refused("mutations/leave", { step: "end" }, { example: "the token is gone" }),
     ).toMatchObject({
       code: "unauthorized",
     });
