@@ -1,7 +1,7 @@
 /**
  * The WebSocket side: takes upgrades on /api/sync and /api/<version>/sync, keeps connections alive, and drops silent ones.
  */
-import { STATUS_CODES, type IncomingMessage, type Server } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type RawData, type WebSocket } from "ws";
 import { HttpFailure, urlOf, type Gate } from "./access.ts";
@@ -9,6 +9,9 @@ import { monotonicMs } from "./clock.ts";
 import { Connection } from "./connection.ts";
 import type { Host } from "./host.ts";
 import { Watches } from "./watches.ts";
+
+// not imported, for the reason that listen.ts gives
+const { STATUS_CODES } = process.getBuiltinModule("node:http");
 
 const PATH = /^\/api\/([^/]+\/)?sync$/;
 /** Largest message of a client: an argument of Convex's largest size, and room for the rest. */

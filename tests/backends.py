@@ -10,11 +10,9 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from conftest import BACKEND, CLOCK, COMMAND_TIMEOUT_S, NODE, REPOSITORY
+from conftest import BACKEND, CLOCK, COMMAND_TIMEOUT_S, COMPILED, NODE
 from heartbeat_cli.client import Deadline, run_admin
 
-# as vitest's backends have it: code that is compiled once
-COMPILED = REPOSITORY / "node_modules" / ".cache" / "node"
 ADMIN_S = 30.0  # far beyond what an internal function takes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -424,7 +425,7 @@ def schemas(draw: st.DrawFn) -> list[Piece]:
 
 
 @given(schemas())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=600 if os.environ.get("HEARTBEAT_TEST_LONG") else 60, deadline=None)
 def test_in_every_schema_the_lines_stand_in_code_where_they_belong_and_go_without_a_trace(
     pieces: list[Piece],
 ) -> None:

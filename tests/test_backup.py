@@ -442,7 +442,7 @@ def kill_restores(stopped: Local, delays_s: list[float]) -> None:
 
 
 def test_a_restore_that_is_killed_leaves_the_old_data_or_the_new(stopped: Local) -> None:
-    kill_restores(stopped, [0.15, 0.25, 0.35])
+    kill_restores(stopped, [0.17, 0.27])
 
 
 @pytest.mark.long

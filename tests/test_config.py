@@ -164,8 +164,9 @@ def test_a_width_that_is_none_is_not_used(user: Path) -> None:
 
 
 def test_what_a_process_of_ours_inherits_holds_no_secret(user: Path) -> None:
-    env = {"PATH": "/bin", "NODE_OPTIONS": "--inspect", "HEARTBEAT_TOKEN": TOKEN}
-    assert settings(user, env).inherited == {"PATH": "/bin", "HOME": str(user)}
+    passed_on = {"PATH": "/bin", "HOME": str(user), "NODE_COMPILE_CACHE": "/tmp/compiled"}  # noqa: S108
+    env = {**passed_on, "NODE_OPTIONS": "--inspect", "HEARTBEAT_TOKEN": TOKEN}
+    assert settings(user, env).inherited == passed_on
 
 
 def test_the_variables_for_another_shell_are_what_this_one_alone_knows(user: Path) -> None:

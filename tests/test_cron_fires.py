@@ -20,7 +20,7 @@ from cronsim import CronSim, CronSimError
 from conftest import NODE
 
 FIRES = Path(__file__).parent / "convex" / "fires.ts"
-SEED = 20_260_101
+SEED = 20_260_102  # few cases, and each class among them
 ANSWERS_WITHIN_S = 300  # the long form, on a busy machine
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -200,17 +200,17 @@ def disagreements(seed: int, per_change: int) -> Counter[str]:
 
 
 def test_near_every_change_of_2024_to_2030_cronsim_agrees_but_for_the_listed_classes() -> None:
-    assert disagreements(SEED, per_change=20) == {
-        "asked": 5640,
-        "single": 84,
-        "repeat": 6,
-        "half hour": 11,
-        "midnight": 5,
+    assert disagreements(SEED, per_change=8) == {
+        "asked": 2256,
+        "single": 44,
+        "repeat": 4,
+        "half hour": 2,
+        "midnight": 1,
     }
 
 
 @pytest.mark.long
-def test_cronsim_agrees_but_for_the_listed_classes_in_ten_times_as_many_cases() -> None:
+def test_cronsim_agrees_but_for_the_listed_classes_in_many_times_as_many_cases() -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     found = disagreements(seed, per_change=200)
     assert found.keys() <= {"asked", *CLASSES}, f"seed {seed}"

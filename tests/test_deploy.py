@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import COMPILED
-from conftest import NODE, REPOSITORY
+from conftest import COMPILED, NODE, REPOSITORY
 
 PUSH_REFUSED = "This local backend takes no pushes"
 CODE_OF_MAKE = 2

@@ -86,7 +86,8 @@ class Host:
     def has_one_waiting(self) -> None:
         """A first heartbeat, of the time before things went wrong here, is in the spool."""
         self.sent_before.append("before")
-        assert self.send("before").code == 0
+        sends_well(self.cli, self.agent, "before")
+        assert spooled(self.cli) == 1
 
 
 # --- what goes wrong
@@ -128,7 +129,8 @@ def read_only_disk(host: Host) -> None:
 def read_only_disk_with_a_spool(host: Host) -> None:
     disk = host.disk("everything")
     host.moves(disk.folder)
-    host.has_one_waiting()
+    host.sent_before.append("before")
+    assert host.send("before").code == 0  # by a process: what is open in this one keeps a disk writable
     disk.read_only()
     host.mends.append(lambda: disk.read_only(False))
 

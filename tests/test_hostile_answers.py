@@ -68,7 +68,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 SAMPLES = settings(
-    max_examples=75, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 
 
@@ -83,7 +83,7 @@ def test_no_answer_of_a_deployment_ends_in_a_traceback(
 @pytest.mark.long
 @settings(SAMPLES, max_examples=1_500)
 @given(data=st.data())
-def test_no_answer_of_a_deployment_ends_in_a_traceback_in_twenty_times_as_many_cases(
+def test_no_answer_of_a_deployment_ends_in_a_traceback_in_many_times_as_many_cases(
     here: Inside, bent: tuple[Deployment, dict[str, Any]], data: st.DataObject
 ) -> None:
     takes_a_bent_answer(here, bent, data)
@@ -108,11 +108,24 @@ def takes_a_bent_answer(here: Inside, bent: tuple[Deployment, dict[str, Any]], d
         json.loads(done.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(SAMPLES, max_examples=15)
 @given(data=st.data())
 def test_no_answer_of_a_deployment_that_is_connected_to_ends_in_a_traceback(
     here: Inside, data: st.DataObject
 ) -> None:
+    connects_to_a_bent_answer(here, data)
+
+
+@pytest.mark.long
+@settings(SAMPLES, max_examples=400)
+@given(data=st.data())
+def test_no_answer_of_a_deployment_that_is_connected_to_ends_in_a_traceback_in_many_times_as_many_cases(
+    here: Inside, data: st.DataObject
+) -> None:
+    connects_to_a_bent_answer(here, data)
+
+
+def connects_to_a_bent_answer(here: Inside, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["getMonitorStatus", "getToken", "applySchedule"]))
     answer = copy.deepcopy(returned(name))
     for container, key in data.draw(st.lists(st.sampled_from([*places(answer)]), max_size=3)):

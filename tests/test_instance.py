@@ -15,6 +15,7 @@ from heartbeat_cli.local_address import local_url
 
 
 def test_everything_in_the_folder_is_its_users_alone_whatever_the_umask(local: Local, inside: Inside) -> None:
+    local.cli.env["NODE_COMPILE_CACHE"] = ""
     before = os.umask(0)
     try:
         local.up()

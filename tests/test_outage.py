@@ -17,6 +17,7 @@ import pytest
 from conftest import Inside, Ran
 from fleets import Fleet, every
 from heartbeat_cli.times import HOUR_MS, MINUTE_MS
+from lines import Prompt
 from torture.plan import Fate
 from torture.proxy import Proxy
 
@@ -30,14 +31,19 @@ AGENTS = [every(agent, 120, 12, 2) for agent in ("hint", "torv", "kami")]
 class Outage(Fleet):
     """Two hosts, each with a line of its own to the backend; hint and kami run on anna, torv on bert.
 
-    What hosts do is a process with that host's clock; whoever looks at it afterwards does so from here.
+    What a host does is done in a process with that host's clock; whoever looks at it afterwards does so from
+    here.
     """
 
-    def __init__(self, folder: Path, bundle: Path, lines: dict[str, Proxy], inside: Inside) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, lines: dict[str, Proxy], inside: Inside, stack: ExitStack
+    ) -> None:
         super().__init__(folder, bundle, HOSTS)
         self.lines = lines
         self._inside = inside
+        stack.callback(self.backend.kill)
         self.open(AGENTS, lambda host: lines[host].url)
+        self._prompts = {host: stack.enter_context(Prompt(cli)) for host, cli in self.hosts.items()}
         self.port = urlsplit(self.backend.url).port or 0
         self.began_ms = self.clocks.true_ms
         self.connect(*HOSTS)
@@ -63,10 +69,10 @@ class Outage(Fleet):
 
     def send(self, host: str, agent: str) -> Ran:
         hour = (self.clocks.true_ms - self.began_ms) // HOUR_MS
-        return self.hosts[host]("send", agent, "--summary", f"{agent} at hour {hour}")
+        return self._prompts[host]("send", agent, "--summary", f"{agent} at hour {hour}")
 
     def deliver(self, host: str) -> Ran:
-        return self.hosts[host]("spool", "deliver", "--quiet")
+        return self._prompts[host]("spool", "deliver", "--quiet")
 
     def look_at(self, agent: str) -> Any:
         return self._look("agents", "show", agent, "--json").data
@@ -85,9 +91,7 @@ class Outage(Fleet):
 def outage(tmp_path: Path, bundle: Path, inside: Inside) -> Iterator[Outage]:
     with ExitStack() as stack:
         lines = {host: stack.enter_context(Proxy(lambda _: Fate("pass"))) for host in HOSTS}
-        fleet = Outage(tmp_path, bundle, lines, inside)
-        stack.callback(fleet.backend.stop)
-        yield fleet
+        yield Outage(tmp_path, bundle, lines, inside, stack)
 
 
 def _spooled(ran: Ran, agent: str) -> bool:

@@ -24,8 +24,9 @@ AGENTS = [
     "ends", "fails", "signalled", "missing", "says", "cuts", "none", "secret", "invalid", "alone", "times",
     "json", "both", "slow", "crowd", "late", "fires", "unread",
 ]  # fmt: skip
-FLOOD = 200_000_000  # bytes
-MEMORY_MOST_KB = 60_000  # Python alone takes 10 MB; what is wrong takes 200
+LONG = bool(os.environ.get("HEARTBEAT_TEST_LONG"))
+FLOOD = 200_000_000 if LONG else 80_000_000  # bytes
+MEMORY_MOST_KB = 60_000  # Python alone takes 10 MB; what is wrong takes as much as FLOOD
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_the_end_of_the_output_is_reported_though_nobody_reads_it_yet(world: Wor
     assert the_run(world, "unread")["output"].endswith("\0the end\n")
 
 
-def test_200_mb_of_output_arrive_in_flat_memory(world: World, host_of: Any) -> None:
+def test_a_flood_of_output_arrives_in_flat_memory(world: World, host_of: Any) -> None:
     host = host_of("cuts")
     script = f"head -c {FLOOD} /dev/zero | tr '\\0' x; echo the end"
     with ending(host.begin("sh", "-c", script)) as wrapped:
@@ -242,19 +243,18 @@ def test_a_secret_of_ours_and_broken_text_in_the_output_do_no_harm(world: World,
 
 def test_a_secret_that_the_cut_divides_is_not_sent_in_part(world: World, host_of: Any) -> None:
     host = host_of("invalid")
-    for kept in (11, 20, len(world.token) - 1):
+    for kept in (11, len(world.token) - 1):
         host.run("sh", "-c", "printf %s $HEARTBEAT_TOKEN", options=["--max-output", str(kept)])
         output = runs(world, "invalid")[0]["output"]
         assert not any(world.token[place:][:4] in output for place in range(len(world.token) - 4))
 
 
+# what each of many lines means: test_run_output.py
 STATUSES: list[tuple[str, int, dict[str, Any]]] = [
     ('{"status": "blocked", "summary": "who decides?"}', 0, {"status": "blocked", "summary": "who decides?"}),
-    ('{"result": "noop"}', 0, {"status": "ok", "result": "noop"}),
-    ('{"error": "no quota"}', 0, {"status": "error", "error": "no quota"}),
+    ('{"result": "noop", "error": "full"}', 0, {"status": "error", "result": "noop", "error": "full"}),
     ('{"status": "ok", "error": "no quota"}', 5, {"status": "error", "error": "exit 5; no quota"}),
     ('{"status": "dancing"}', 0, {"status": "ok"}),
-    ("no json", 0, {"status": "ok"}),
 ]
 
 
@@ -267,7 +267,7 @@ def test_an_agent_can_say_in_its_last_line_how_it_went(
     assert (ended, out) == (code, f"some text\n{line}\n\n".encode())
     run = runs(world, "json")[0]
     assert {name: run.get(name) for name in wanted} == wanted
-    assert (b"the exit code decides" in err) == (line in {"no json", '{"status": "dancing"}'})
+    assert (b"the exit code decides" in err) == (line == '{"status": "dancing"}')
 
 
 def test_a_run_beside_another_one_does_not_begin_where_that_is_not_wanted(
@@ -321,7 +321,7 @@ def test_what_is_started_in_the_background_is_let_be_and_its_output_still_arrive
 
 def test_many_quick_runs_at_once_leave_no_process_and_nothing_unreported(world: World, host_of: Any) -> None:
     host = host_of("crowd")
-    count = 200 if os.environ.get("HEARTBEAT_TEST_LONG") else 8
+    count = 200 if LONG else 5
     crowd = [host.begin("sh", "-c", f"exit {number}") for number in range(count)]
     assert [wrapped.end()[0] for wrapped in crowd] == list(range(count))
     for wrapped in crowd:
@@ -350,7 +350,6 @@ def test_only_at_a_fire_of_its_schedule_anything_happens(world: World, host_of: 
 def test_a_line_that_cannot_be_meant_runs_nothing_and_says_what_is_wrong(cli: Cli) -> None:
     for words, problem in (
         (["hint"], "Missing argument 'command'"),
-        (["hint", "--timeout", "soon", "--", "echo", "ran"], "--timeout 'soon' is no duration"),
         (["hint", "--no-such", "--", "echo", "ran"], "No such option: --no-such"),
     ):
         done = cli("run", *words)

@@ -110,7 +110,14 @@ if MOUNTABLE:
     FAULTS["full disk"] = (full_disk, False, "not reported: hint is neither delivered")
 
 
-@pytest.mark.parametrize("name", FAULTS)
+# What the reports see of these is what they see of another one: they go the same way (test_send_faults.py has
+# each of the peers)
+ALIKE = {"deaf", "slams", "chatty", "no functions", "no deadline", "no home", "spool unusable"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in ALIKE)) for name in FAULTS]
+)
 def test_the_command_runs_and_one_sentence_says_what_is_wrong(
     host: Host, stack: contextlib.ExitStack, name: str
 ) -> None:

@@ -28,8 +28,6 @@ from test_send import ANSWER, COUNTS
 
 [PREVIOUS] = (REPOSITORY / "tests" / "previous").glob("*.zip")
 TODAYS: Mapping[str, str | None] = {}
-BEFORE: Mapping[str, str | None] = {"PYTHONPATH": str(PREVIOUS)}
-PROGRAMS = {"todays": TODAYS, "before": BEFORE}
 
 
 def each_of(inside: Inside, lines: Sequence[str], env: Mapping[str, str] | None = None) -> list[Ran]:
@@ -55,8 +53,10 @@ Shown = list[tuple[str, int, str, str]]
 class Places:
     """A user with a backend of their own for each pair of versions; what the session showed there, once."""
 
-    def __init__(self, folder: Path, functions: Mapping[str, Path]) -> None:
-        self.functions = functions
+    def __init__(self, folder: Path, previous: Path, bundle: Path) -> None:
+        self.functions = {"todays": bundle, "before": previous / "functions.mjs"}
+        self.before: Mapping[str, str | None] = {"PYTHONPATH": str(previous)}
+        self._programs = {"todays": TODAYS, "before": self.before}
         self._folder = folder
         self._seen: dict[str, tuple[Local, Shown]] = {}
         self._started: list[Local] = []  # also those of which nothing was seen
@@ -70,7 +70,7 @@ class Places:
             local.up()
             local.cli.write_schedule(TABLE)
             wait_for(lambda: "sweepRanAt" in status(local))
-            self._seen[name] = local, session(local, PROGRAMS[program])
+            self._seen[name] = local, session(local, self._programs[program])
         return self._seen[name]
 
     def clear(self) -> None:
@@ -80,9 +80,10 @@ class Places:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Places]:
+    previous = tmp_path_factory.mktemp("previous")
     with zipfile.ZipFile(PREVIOUS) as kept:
-        before = Path(kept.extract("functions.mjs", tmp_path_factory.mktemp("previous")))
-    places = Places(tmp_path_factory.mktemp("places"), {"todays": bundle, "before": before})
+        kept.extractall(previous)  # else Python would compile it in each process
+    places = Places(tmp_path_factory.mktemp("places"), previous, bundle)
     yield places
     places.clear()
 
@@ -148,10 +149,10 @@ def test_the_program_of_before_shows_with_todays_functions_what_it_showed_before
     todays, shown = places.seen("before", "todays")
     before, shown_before = places.seen("before", "before")
     assert (status(todays)["contractVersion"], status(before)["contractVersion"]) == (2, 1)
-    assert once(todays.cli, BEFORE, "spool", "path").code == 2, "it knows no spool"
+    assert once(todays.cli, places.before, "spool", "path").code == 2, "it knows no spool"
     assert shown == shown_before
     assert [code for _, code, _, _ in shown] == CODES
-    ran = once(todays.cli, BEFORE, "send", "hint", "--json")
+    ran = once(todays.cli, places.before, "send", "hint", "--json")
     assert (ran.code, ran.data["outcome"], ran.err) == (0, "recorded", "")
 
 
@@ -304,7 +305,7 @@ def test_data_of_the_functions_of_before_goes_on_with_todays_and_a_backup_leads_
     local.functions = places.functions["todays"]
     done = local.up()
     assert (done["outcome"], done["pid"] != pid) == ("restarted", True)
-    for version in (TODAYS, BEFORE):
+    for version in (TODAYS, places.before):
         lines = ["dashboard --json", "agents show hint --json", "send torv --json"]
         shown = many(local.cli, lines, version)
         assert [ran.code for ran in shown] == [0] * 3

@@ -38,11 +38,10 @@ LOG_FILE = "logs/agent-heartbeat.log"
 COLUMNS = re.compile(r"[1-9]\d{0,3}")  # a terminal of more is none
 TRANSPORTS = ("auto", "ws", "http")
 
-URL_VARIABLES = ("HEARTBEAT_URL", "CONVEX_URL")
 TOKEN_VARIABLE = "HEARTBEAT_TOKEN"  # noqa: S105 - a variable's name
 # What a process that outlives this shell inherits of its environment: no NODE_OPTIONS, and no secret. Through
 # XDG_RUNTIME_DIR systemctl finds the user's own systemd
-INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_RUNTIME_DIR", "NODE_COMPILE_CACHE")
 
 DEADLINE_DEFAULT_S = 10.0  # long enough for a cold cloud deployment, short enough for a job each minute
 DEADLINE_LEAST_S = 1.0  # below it a TLS handshake over a bad line already fails
@@ -198,7 +197,8 @@ def load(flags: Flags, environ: Mapping[str, str], cwd: Path) -> Settings:
     try:
         candidates = (
             (flags.url, "--url"),
-            *((env.get(name), name) for name in URL_VARIABLES),
+            (env.get("HEARTBEAT_URL"), "HEARTBEAT_URL"),
+            (env.get("CONVEX_URL"), "CONVEX_URL"),
             file.get("url") or (None, ""),
             env_local(home / ".env.local", warnings),
         )

@@ -5,7 +5,7 @@ import { ConvexError } from "convex/values";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
 import { Peer, type Message } from "./peer.ts";
-import { APP, eventually, startBackend, temporaryFolder, type Backend } from "./server.ts";
+import { eventually, startBackend, temporaryFolder, type Backend } from "./server.ts";
 
 const add = makeFunctionReference<"mutation">("notes:add");
 const refuse = makeFunctionReference<"mutation">("notes:refuse");
@@ -106,7 +106,7 @@ describe("npm ConvexClient", () => {
     await Promise.race(mutations);
     await first.end("SIGKILL");
     expect(answered).toBeLessThan(sent.length);
-    const second = await startBackend(folder, APP, Number(port));
+    const second = await startBackend(folder, undefined, Number(port));
     await Promise.all(mutations);
     const notes = (await second.call("query", "notes:list")).value as { text: string }[];
     expect(notes.map(({ text }) => text)).toEqual(sent);

@@ -2,12 +2,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { eventually, makeApp, startBackend, temporaryFolder, type Backend } from "./server.ts";
+import { eventually, makeBundle, startBackend, temporaryFolder, type Backend } from "./server.ts";
 
 const HOUR_MS = 3_600_000;
 /** A Monday. */
 const START = Date.parse("2026-03-02T10:00:00Z");
-const APP = makeApp({
+const APP = await makeBundle({
   "crons.ts": `import { cronJobs, makeFunctionReference } from "convex/server";
     const tick = makeFunctionReference("ticks:tick");
     const crons = cronJobs();

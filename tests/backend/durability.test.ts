@@ -6,16 +6,16 @@ import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { Store } from "../../backend/store.ts";
-import { APP, argumentsFor, makeApp, runToEnd, startBackend, temporaryFolder } from "./server.ts";
+import { APP, appIn, argumentsFor, makeBundle, runToEnd, startBackend, temporaryFolder } from "./server.ts";
 
 type Note = { text: string };
 
 /** An app of one file of functions and a schema. */
-function makeNotes(schema: string): string {
+function makeNotes(schema: string): Promise<string> {
   const notes = `import { mutationGeneric as mutation, queryGeneric as query } from "convex/server";
      export const add = mutation((ctx, args) => ctx.db.insert("notes", args));
      export const byText = query((ctx) => ctx.db.query("notes").withIndex("by_text").collect());`;
-  return makeApp({ "schema.ts": schema, "notes.ts": notes });
+  return makeBundle({ "schema.ts": schema, "notes.ts": notes });
 }
 
 const schemaOf = (fields: string, index = ""): string =>
@@ -80,7 +80,8 @@ describe("a start that cannot be", () => {
     const folder = temporaryFolder();
     const backend = await startBackend();
     const { port } = new URL(backend.url);
-    const taken = await runToEnd(argumentsFor(folder, APP, Number(port)));
+    const app = await appIn(folder);
+    const taken = await runToEnd(argumentsFor(folder, app, Number(port)));
     expect([taken.code, taken.stderr]).toEqual([
       2,
       `heartbeat-backend: port ${port} on 127.0.0.1 is taken\n`,
@@ -89,7 +90,7 @@ describe("a start that cannot be", () => {
     const store = new Store(join(folder, "db", "data.sqlite3"));
     store.setMeta("format", 99);
     store.close();
-    const newer = await runToEnd(argumentsFor(folder));
+    const newer = await runToEnd(argumentsFor(folder, app));
     expect(newer.code).toBe(2);
     expect(newer.stderr).toContain("the data was written in format 99");
   });
@@ -98,13 +99,13 @@ describe("a start that cannot be", () => {
 describe("a schema that changed", () => {
   test("gets its new index filled and its old one dropped", async () => {
     const folder = temporaryFolder();
-    const before = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
+    const before = await startBackend(folder, await makeNotes(schemaOf("{ text: v.string() }")));
     for (const text of ["b", "a"]) await before.call("mutation", "notes:add", { text });
     expect((await before.call("query", "notes:byText")).errorMessage).toContain(
       "Index notes.by_text not found.",
     );
     await before.end();
-    const indexed = makeNotes(schemaOf("{ text: v.string() }", '.index("by_text", ["text"])'));
+    const indexed = await makeNotes(schemaOf("{ text: v.string() }", '.index("by_text", ["text"])'));
     const after = await startBackend(folder, indexed);
     const notes = (await after.call("query", "notes:byText")).value as Note[];
     expect(notes.map(({ text }) => text)).toEqual(["a", "b"]);
@@ -113,15 +114,15 @@ describe("a schema that changed", () => {
 
   test("that a document does not fit refuses the start, names id and field, and changes nothing", async () => {
     const folder = temporaryFolder();
-    const before = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
+    const before = await startBackend(folder, await makeNotes(schemaOf("{ text: v.string() }")));
     const id = (await before.call("mutation", "notes:add", { text: "a" })).value as string;
     await before.end();
-    const numbers = makeNotes(schemaOf("{ text: v.number() }", '.index("by_text", ["text"])'));
+    const numbers = await makeNotes(schemaOf("{ text: v.number() }", '.index("by_text", ["text"])'));
     const refused = await runToEnd(argumentsFor(folder, numbers));
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain(`Document with ID "${id}"`);
     expect(refused.stderr).toContain("Path: .text");
-    const again = await startBackend(folder, makeNotes(schemaOf("{ text: v.string() }")));
+    const again = await startBackend(folder, await makeNotes(schemaOf("{ text: v.string() }")));
     expect((await again.call("mutation", "notes:add", { text: "b" })).status).toBe("success");
     await again.end();
   });

@@ -62,9 +62,17 @@ export function makeApp(files: Record<string, string>): string {
   return folder;
 }
 
+/** The same as a ready bundle. @returns its file. */
+export async function makeBundle(files: Record<string, string>): Promise<string> {
+  const folder = makeApp(files);
+  const file = join(folder, "..", "functions.mjs");
+  writeFileSync(file, await bundleFolder(folder));
+  return file;
+}
+
 let bundled: Promise<string> | undefined;
 /** The test app as a ready bundle inside a folder: starting it costs no build. */
-async function appIn(folder: string): Promise<string> {
+export async function appIn(folder: string): Promise<string> {
   const file = join(folder, "app.mjs");
   writeFileSync(file, await (bundled ??= bundleFolder(APP)));
   return file;

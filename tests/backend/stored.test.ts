@@ -83,7 +83,7 @@ describe("a file of an older format", () => {
     const db = new DatabaseSync(join(folder, "db", "data.sqlite3"));
     db.exec("UPDATE meta SET value = 2 WHERE name = 'format'; DROP TABLE sessions");
     db.close();
-    const refused = await runToEnd(argumentsFor(folder));
+    const refused = await runToEnd(argumentsFor(folder, await ledgerBundle()));
     expect([refused.code, refused.stdout]).toEqual([2, ""]);
     expect(refused.stderr).toBe(
       "heartbeat-backend: the data was written in format 2; this version reads formats up to 1. Use the version that wrote it.\n",

@@ -15,10 +15,12 @@ function typesOf(folder: string, ...options: string[]): string {
   return run("tsc", "-p", "convex", ...options);
 }
 
-test("an adopted app passes the type check in Convex's settings of today and of before", () => {
+test("an adopted app passes the type check in Convex's settings of today and of before, and in stricter ones", () => {
   const folder = copyApp();
   adopt(folder);
   for (const lib of ["ES2023,dom", "ES2021,dom"]) expect(typesOf(folder, "--lib", lib)).toBe("");
+  const stricter = ["--noUncheckedIndexedAccess", "--verbatimModuleSyntax", "--noUnusedLocals"];
+  expect(typesOf(folder, ...stricter)).toBe("");
 });
 
 test("the example of an index in docs/adopt.md passes the type check as it stands there", () => {

@@ -9,7 +9,7 @@ import { cron, every, hashOf, HOUR, MINUTE, runId, SECOND, World } from "./world
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_AT }));
 afterEach(() => void vi.useRealTimers());
 
-const RUNS = process.env["HEARTBEAT_TEST_LONG"] === "1" ? 500 : 60;
+const RUNS = process.env["HEARTBEAT_TEST_LONG"] === "1" ? 500 : 40;
 
 const TOKEN = "a token with a list";
 

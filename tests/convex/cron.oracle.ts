@@ -1,5 +1,5 @@
 /**
- * A second opinion on convex/heartbeat/model/cron.ts: walks through real time minute by minute, reads the wall clock from Intl at each, and
+ * A second opinion on convex/heartbeat/model/cron.ts: walks through real time minute by minute, with the wall clock that Intl reads, and
  * does in each what Debian's cron daemon does when it wakes up. Slow and simple; shares nothing with the code it judges: no set of
  * values, no calendar search, no table of offsets.
  *
@@ -25,7 +25,17 @@ export function readClock(timeZone: string, fromMs: number, toMs: number): Clock
   const read = wallReader(timeZone);
   const firstMinute = Math.ceil(fromMs / MINUTE_MS) - WARM_UP_MINUTES;
   const walls = new Int32Array(Math.ceil(toMs / MINUTE_MS) - firstMinute);
-  for (let index = 0; index < walls.length; index++) walls[index] = read(firstMinute + index);
+  for (let hour = 0; hour < walls.length; hour += 60) {
+    const wall = read(firstMinute + hour);
+    const steady = read(firstMinute + hour + 60) === wall + 60;
+    // no two changes are so near each other that an hour could hide them
+    walls.set(
+      Array.from({ length: Math.min(60, walls.length - hour) }, (_, minute) =>
+        steady ? wall + minute : read(firstMinute + hour + minute),
+      ),
+      hour,
+    );
+  }
   return { timeZone, firstMinute, walls };
 }
 

@@ -11,7 +11,10 @@ import { convexTest, type TestConvex } from "convex-test";
 import { makeFunctionReference } from "convex/server";
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { vi } from "vitest";
+import { bundleFolder } from "../../backend/bundler.ts";
 import schema from "../../convex/schema";
+
+const LONG = process.env["HEARTBEAT_TEST_LONG"] === "1";
 
 /** Where every story begins: Monday 2 March 2026, 08:00 UTC. */
 export const START_AT = Date.UTC(2026, 2, 2, 8);
@@ -74,10 +77,7 @@ const ROOT = join(import.meta.dirname, "..", "..");
 
 /** The functions of `folder` as one file that `processEngine` takes, made by the backend's own bundler. */
 export async function bundle(folder: string, target: string): Promise<void> {
-  const bundler = spawn(process.execPath, [join(ROOT, "backend", "bundle.ts"), folder, target], {
-    stdio: "pipe",
-  });
-  await ended(bundler);
+  writeFileSync(target, await bundleFolder(folder));
 }
 
 /** A fresh deployment in a local backend of its own, on a new data folder. */
@@ -132,6 +132,14 @@ export async function processEngine(functions: string): Promise<Engine> {
       rmSync(data, { recursive: true });
     },
   };
+}
+
+/**
+ * What of a chapter is told on the local backend too: its first story and every fifth after it, in the long form all. Each takes a backend of
+ * its own; all of them are told on convex-test every time.
+ */
+export function toldOnProcess<Told>(chapter: Told[]): Told[] {
+  return chapter.filter((_, nth) => LONG || nth % 5 === 0);
 }
 
 /** Do something with such a deployment, which is gone afterwards. */

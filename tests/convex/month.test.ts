@@ -94,7 +94,7 @@ class Viewer {
 
 const MINUTE = 60_000;
 const MINUTES = 30;
-const soon = (value: () => unknown) => expect.poll(value, { timeout: 10_000, interval: 5 });
+const soon = (value: () => unknown) => expect.poll(value, { timeout: 10_000, interval: 20 });
 
 let deployment: Counted;
 let viewer: Viewer;

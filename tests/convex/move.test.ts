@@ -17,7 +17,7 @@ const FLEET = [
   { agent: "torv", schedule: every(2 * HOUR), maxRunMs: 30 * MINUTE, purpose: "implementation review" },
 ];
 const LONG = process.env["HEARTBEAT_TEST_LONG"] === "1";
-const RUNS = LONG ? 500 : 15;
+const RUNS = LONG ? 500 : 10;
 /** A run takes some 40 ms, ms. */
 const RUNS_WITHIN = LONG ? 300_000 : 30_000;
 const SWEEP_EVERY = 5 * MINUTE;

@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, test } from "vitest";
-import { bundle, onProcess } from "./engines";
-import { stories } from "./stories";
+import { bundle, onProcess, toldOnProcess } from "./engines";
+import { chapters } from "./stories";
 import { World } from "./world";
 
 describe("on the local backend", () => {
@@ -13,7 +13,7 @@ describe("on the local backend", () => {
   beforeAll(() => bundle("convex", functions));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  test.each(stories)("$title", ({ run }) =>
+  test.each(chapters.flatMap(toldOnProcess))("$title", ({ run }) =>
     onProcess(functions, async (engine) => {
       const world = new World(engine);
       await world.prepare();

@@ -47,15 +47,15 @@ class Size:
 
 
 SHORT = Size(
-    ticks=44,
-    sends=43,
-    sender_kills=10,
+    ticks=30,
+    sends=23,
+    sender_kills=6,
     deliver_kills=1,
-    backend_kills=3,
+    backend_kills=2,
     full_disks=1,
     file_limits=1,
     backend_jumps=1,
-    host_jumps=6,
+    host_jumps=4,
     silences=2,
     hosts=("anna", "bert"),
 )
