@@ -161,7 +161,7 @@ def test_debians_crontab_is_read_exactly_and_given_back(
 
 
 def text_with_block(text: bytes) -> bytes:
-    return crontab_text.with_block(text, "a", ["# \\r", "1 2 3 4 5 HEARTBEAT_HOME=/h y"])
+    return crontab_text.with_block(text, "a", ["# made from \\r", "1 2 3 4 5 HEARTBEAT_HOME=/h run y"])
 
 
 @crond.NEEDED

@@ -28,7 +28,7 @@ from heartbeat_cli.crontab_text import (
 from heartbeat_cli.errors import CrontabProblem
 
 HOME = "/srv/fleet"
-LINES = ["# hint", "0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours"]
+LINES = ["# hint", "0 */6 * * * HEARTBEAT_HOME=/srv/fleet run ours"]
 COMMANDS = {"torv": "/opt/torv.sh --all", "rams": "date +%F | mail me"}
 
 # --- what cron reads ---
@@ -91,7 +91,7 @@ def test_the_lines_that_start_something_are_found_with_their_block() -> None:
     assert found == [
         (3, "@reboot", b"x y", None),
         (4, "1 2 3 4 5", b"z", None),
-        (9, "0 */6 * * *", b"HEARTBEAT_HOME=/srv/fleet ours", HOME),
+        (9, "0 */6 * * *", b"HEARTBEAT_HOME=/srv/fleet run ours", HOME),
     ]
 
 
@@ -103,14 +103,14 @@ def test_a_block_goes_to_the_end_and_then_stays_where_it_is() -> None:
     assert first == (
         b"# theirs\n"
         b"# heartbeat: begin /srv/fleet\n"
-        b"# hint\n0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours\n"
+        b"# hint\n0 */6 * * * HEARTBEAT_HOME=/srv/fleet run ours\n"
         b"# heartbeat: end /srv/fleet\n"
     )
     other = with_block(first + b"# below\n", HOME, LINES[1:])
     assert other == (
         b"# theirs\n"
         b"# heartbeat: begin /srv/fleet\n"
-        b"0 */6 * * * HEARTBEAT_HOME=/srv/fleet ours\n"
+        b"0 */6 * * * HEARTBEAT_HOME=/srv/fleet run ours\n"
         b"# heartbeat: end /srv/fleet\n# below\n"
     )
     assert block_of(other, HOME) == [f"{LINES[1]}\n".encode()] and block_of(other, "/srv") is None
@@ -143,7 +143,7 @@ def test_a_plain_line_of_the_same_command_is_held_and_put_back() -> None:
     after = installed(text, HOME, LINES, COMMANDS)
     assert [(entry.command, entry.block) for entry in entries(after)] == [
         (b"other", None),
-        (b"HEARTBEAT_HOME=/srv/fleet ours", HOME),
+        (b"HEARTBEAT_HOME=/srv/fleet run ours", HOME),
     ]
     assert held(after, HOME) == [
         ("torv", b"15 8 * * * /opt/torv.sh --all\n"),
@@ -208,7 +208,9 @@ CRONTAB = st.tuples(st.lists(ANY_LINE, max_size=8), st.booleans()).map(
     lambda made: b"\n".join(made[0]) + (b"\n" if made[1] and made[0] else b"")
 )
 BLOCK = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20), max_size=4).map(
-    lambda texts: [line for text in texts for line in (f"# a{text}", f"1 2 3 4 5 HEARTBEAT_HOME=/h {text}")]
+    lambda texts: [
+        line for text in texts for line in ("# agent", f"1 2 3 4 5 HEARTBEAT_HOME=/h run agent -- {text}")
+    ]
 )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from backends import Backend
 from conftest import BACKEND, HEARTBEAT, NODE, REPOSITORY, Cli, Inside, Live, Local, wait_for
-from deployment import Deployment, Refusal
+from deployment import Deployment, PlainError, Refusal
 from heartbeat_cli import adopt_app, tokens
 from heartbeat_cli.client import Connection
 from heartbeat_cli.deadline import Deadline
@@ -224,8 +224,8 @@ def test_a_team_that_leaves_finds_documents_folder_and_crontab_as_they_were(team
     again = here("uninstall", str(team.folder), "--yes", "--json")
     assert (again.code, again.data["outcome"]) == (0, "unchanged")
     assert "nothing of ours is left to take away" in here(*leave, "--dry-run").out
-    # that our tables are empty is not known any more
-    assert "and none is kept here" in here(*leave, "--yes").out and here(*leave, "--yes").code == 1
+    emptied = here(*leave, "--yes")
+    assert emptied.code == 0 and "our tables there were emptied now" in emptied.out, emptied
 
 
 def test_what_is_in_our_tables_stays_where_nobody_asked_for_it_to_go(team: Team) -> None:
@@ -260,12 +260,15 @@ class Gate:
         self._team, self._token = team, token
         self.left: float = 0
         self.before: dict[str, Callable[[], Any]] = {}  # what happens first, once, where a function is called
+        self.gone: Callable[[], bool] = lambda: False  # our functions
         self.passes = True
         self.stuck = False
 
     def __call__(self, path: str, args: Mapping[str, Any]) -> Any:
         self.left -= 1
         self.before.pop(path, lambda: None)()
+        if self.gone():
+            raise PlainError(f"Could not find public function for '{path}'.")
         answer = self._asked(path, args["request"]) if self.left >= 0 or self.passes else {}
         if self.left < 0:
             self.stuck = True
@@ -607,7 +610,7 @@ def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(te
         tokens.save(cli.config_dir, dev.url, "a-token", "admin")
         # cron's lines say where they report to
         planned = here("uninstall", "--url", dev.url, "--dry-run")
-        stays = f"the jobs of {cli.home} stay as they are: to leave there too, heartbeat uninstall"
+        stays = f"the jobs of {cli.home} stay as they are: to leave there too,\n  heartbeat uninstall"
         assert f"{stays} --home {cli.home} --url {prod}" in planned.out
         assert "unwrapped" not in planned.out
         done = here("uninstall", "--url", dev.url, "--yes")
@@ -617,7 +620,11 @@ def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(te
         cli.env["HEARTBEAT_URL"] = prod
         kept = contents(team.folder)
         elsewhere = here("uninstall", str(team.folder), "--url", dev.url, "--yes")
-        assert elsewhere.code == 1 and f"keeps our functions, as {prod} has them too" in elsewhere.out
+        assert elsewhere.code == 1 and f"  heartbeat uninstall --url {prod}\n" in elsewhere.out
+        # however the other address is given
+        (cli.config_dir / "config.toml").write_text(f'url = "{prod}"\n')
+        named = here("uninstall", str(team.folder), "--yes", env={"HEARTBEAT_URL": dev.url})
+        assert named.code == 1 and "keeps our functions" in named.out
         assert contents(team.folder) == kept
         assert "stoppedAt" not in here("dashboard", "--json").data["monitor"]
     assert "unwrapped" in here("uninstall", "--url", prod, "--dry-run").out
@@ -714,7 +721,7 @@ def test_every_home_that_reports_there_goes_and_any_other_stays_with_its_backend
         assert done.code == 0 and local.instance.alive(), done
         now = (cli.folder / "crontab-of-this-home").read_text()
         assert now != both and str(homes[0]) not in now and str(homes[1]) in now
-        (command,) = [line for line in done.out.splitlines() if "stay as they are" in line]
+        (command,) = [line for line in done.out.splitlines() if "--home" in line]
     typed = shlex.split(command.partition("heartbeat ")[2])
     assert inside(*typed, "--yes").code == 0 and not local.instance.alive()
     assert not (cli.folder / "crontab-of-this-home").exists()
@@ -726,3 +733,112 @@ def test_an_app_with_another_deployment_is_told_so(team: Team) -> None:
     planned = team.inside("uninstall", str(team.folder), "--dry-run").out
     assert "the app has another deployment (CONVEX_URL in" in planned
     assert "heartbeat uninstall --url https://dev.example" in planned
+
+
+def test_what_the_jobs_of_a_home_report_to_is_what_cron_gives_them(inside: Inside) -> None:
+    """By the line, by what is set above it, by the settings that they find."""
+    cli = inside.cli
+    others = {name: cli.folder / name for name in ("it's a home", "profile")}
+    with Deployment({}) as here, Deployment({}) as there:
+        # the same machine by another name
+        ours = here.url.replace("127.0.0.1", "localhost")
+        cli.write_schedule(SCHEDULE)
+        assert inside("cron", "install", "--yes", "--url", ours).code == 0
+        other = cli.folder / "config2" / "convex-heartbeat"
+        other.mkdir(parents=True)
+        (other / "config.toml").write_text(f'url = "{there.url}"\n')
+        for home in others.values():
+            home.mkdir()
+            (home / "cron-schedule.md").write_text(SCHEDULE)
+        quoted, profile = others.values()
+        env = {"XDG_CONFIG_HOME": str(other.parent)}
+        assert inside("cron", "install", "--yes", "--home", str(profile), env=env).code == 0
+        assert inside("cron", "install", "--yes", "--home", str(quoted), "--url", there.url).code == 0
+        crontab = cli.folder / "crontab-of-this-home"
+        # a comment of somebody's where it says nothing, and a block of nobody's
+        text = crontab.read_text().replace("delivered\n", "delivered\n# mine\n")
+        crontab.write_text(text + "# heartbeat: begin it's\n# heartbeat: end it's\n")
+        planned = inside("uninstall", "--dry-run", "--url", here.url)
+        assert planned.code == 0, planned
+        taken = [line for line in planned.out.splitlines() if line.strip().startswith("- ")]
+        assert taken and all(str(home) not in line for home in others.values() for line in taken)
+        assert f"  - # heartbeat: begin {cli.home}" in planned.out
+        for home in others.values():
+            assert f"heartbeat uninstall --home {shlex.quote(str(home))} --url {there.url}" in planned.out
+        # what is set above a block counts for it
+        crontab.write_text(
+            f"CONVEX_URL={there.url}\n" + crontab.read_text().replace(f"HEARTBEAT_URL={ours} ", "")
+        )
+        assert "unwrapped" not in inside("uninstall", "--dry-run", "--url", here.url).out
+
+
+def test_a_crontab_whose_markers_are_damaged_is_told_before_anything_is_done(
+    local: Local, inside: Inside
+) -> None:
+    local.up()
+    (inside.cli.folder / "crontab-of-this-home").write_text("# heartbeat: begin a\n")
+    refused = inside("uninstall", "--yes")
+    assert refused.code == 1 and "nobody knows which lines are ours" in refused.err
+    assert local.instance.alive()
+
+
+def test_the_backend_that_this_host_reports_to_by_itself_goes_on(local: Local, inside: Inside) -> None:
+    url = local.up()["url"]
+    with Deployment({}) as deployment:
+        tokens.save(inside.cli.config_dir, deployment.url, "a-token", "send")
+        done = inside("uninstall", "--yes", env={"HEARTBEAT_URL": deployment.url})
+    assert done.code == 0 and local.instance.alive()
+    assert tokens.stored(inside.cli.config_dir, url, []) is not None
+
+
+def test_the_local_backend_keeps_its_token_for_what_still_waits(local: Local, inside: Inside) -> None:
+    url = local.up()["url"]
+    local.cli("local", "down")
+    assert "is spooled" in inside("send", "hint", env={"HEARTBEAT_DEADLINE": "1"}).err
+    done = inside("uninstall", "--yes")
+    assert done.code == 75 and "heartbeat local up, then type the same again" in done.out
+    assert tokens.stored(inside.cli.config_dir, url, []) is not None
+
+
+def test_with_a_token_that_only_reads_nothing_is_delivered_or_waited_for(host: Inside) -> None:
+    url = host.cli.env["HEARTBEAT_URL"]
+    assert "is spooled" in host("send", "hint", "--url", url, env={"HEARTBEAT_TOKEN": "none"}).err
+    reads = host("token", "create", "box2", "--scope", "read").out.strip()
+    tokens.save(host.cli.config_dir, url, reads, "read")
+    assert "delivered" not in host("uninstall", "--dry-run").out
+    done = host("uninstall", "--yes")
+    assert done.code == 0 and "1 heartbeat for this deployment" in done.out
+
+
+def test_what_a_kill_left_of_our_folder_goes(team: Team) -> None:
+    (team.folder / "convex" / "heartbeat").mkdir()
+    assert team.inside("uninstall", str(team.folder), "--yes").code == 0
+    assert contents(team.folder) == team.files
+
+
+def test_copies_that_cannot_be_kept_are_told_before_anything_is_done(team: Team) -> None:
+    here, cli = team.inside, team.cli
+    come(team)
+    (cli.data_dir / "left-files").write_text("in the way")
+    wrapped = team.crontab
+    refused = here("uninstall", str(team.folder), "--empty", "--yes")
+    assert refused.code == 1 and "cannot be written, so nothing was" in refused.err
+    assert team.crontab == wrapped and len(team.tables()["agentHeartbeats"]) == 2
+
+
+def test_functions_that_went_with_the_folder_are_told(team: Team) -> None:
+    """Somebody pushes the folder on each change."""
+    here, cli = team.inside, team.cli
+    come(team)
+    kept = tokens.stored(cli.config_dir, team.backend.url, [])
+    assert kept is not None
+    gate = Gate(team, kept.text)
+    gate.left = float("inf")
+    with gate.listens() as url:
+        cli.env["HEARTBEAT_URL"] = url
+        (cli.folder / "crontab-of-this-home").write_text(team.crontab.replace(team.backend.url, url))
+        tokens.save(cli.config_dir, url, kept.text, "admin")
+        gate.gone = lambda: not (team.folder / "convex" / "heartbeat").exists()
+        done = here("uninstall", str(team.folder), "--empty", "--yes")
+    assert done.code == 0 and "our own token, which only they accept," in done.out
+    assert contents(team.folder) == team.files

@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,14 +71,14 @@ class Edge:
         flags = replace(self.flags, url=url)
         return replace(self, settings=config.load(flags, env, config.working_directory()), flags=flags)
 
-    def told(self, *, url: str | None, home: str | None = None, shell: bool = True) -> config.Settings:
-        """The settings as they would be with that --url, or without any; with that --home, if one is given.
+    def without_url(self) -> config.Settings:
+        """The settings as they would be without --url."""
+        return config.load(replace(self.flags, url=None), os.environ, config.working_directory())
 
-        Without the `shell`, what its variables say of the address does not count: as for cron.
-        """
-        env = {name: value for name, value in os.environ.items() if shell or name not in config.URL_VARIABLES}
-        flags = replace(self.flags, url=url, home=home or self.flags.home)
-        return config.load(flags, env, config.working_directory())
+    def under_cron(self, variables: Mapping[str, str]) -> config.Settings:
+        """The settings of a job of this user's cron with these variables. Raises `SettingsProblem`."""
+        env = {**config.inherited(os.environ), **variables}
+        return config.load(config.Flags(), env, config.working_directory())
 
     def connect(self, deadline: Deadline | None = None) -> Connection:
         """The deployment, reached by nothing yet; all calls through it share one deadline: the one given, or

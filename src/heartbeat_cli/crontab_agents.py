@@ -6,6 +6,8 @@ command that our block runs already goes on running: what the token may is no re
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,10 @@ from heartbeat_cli.errors import SettingsProblem
 if TYPE_CHECKING:
     from heartbeat_cli.config import Settings
 
-URL = "HEARTBEAT_URL="
+# What one of our jobs is given: NAME=word and so on, as shlex.quote writes words. The command that it runs
+# stands before that, and may look like it
+_WORD = r"""(?:'[^']*'|"'"|[^\s'"])*"""
+_GIVEN = re.compile(rf"(?<!\S)HEARTBEAT_HOME={_WORD}(?: [A-Z_]+={_WORD})*(?!.*HEARTBEAT_HOME=)")
 SPOOL_LABEL = "the spool: what could not be delivered"
 
 
@@ -43,17 +48,15 @@ def running(text: bytes, block: str) -> list[str]:
     return [agent for agent, lines in found.items() if any(job.startswith("set -- ") for _, job in lines)]
 
 
-def address(text: bytes, block: str) -> str | None:
-    """The deployment that the jobs of this block are told to report to; None where files tell them."""
-    stands = crontab_text.block_of(text, block) or []
-    found = sections([line.decode(*crontab_text.ENCODING).removesuffix("\n") for line in stands])
-    for _, job in found.get(SPOOL_LABEL, []):
-        command, _ = crontab_text.as_run(job.encode(*crontab_text.ENCODING))
-        words = command.decode(*crontab_text.ENCODING).split(" ")
-        urls = [word.removeprefix(URL) for word in words if word.startswith(URL)]
-        if urls:
-            return urls[0].strip("'")
-    return None
+def variables(text: bytes, block: str) -> dict[str, str]:
+    """What the crontab gives to the jobs of this block: in lines above it, and in front of our program."""
+    above = crontab_text.variables(text, crontab_text.block_begins(text, block))
+    for entry in crontab_text.entries(text):
+        found = _GIVEN.search(entry.command.decode(*crontab_text.ENCODING)) if entry.block == block else None
+        if found:
+            words = shlex.split(found[0])
+            return above | dict(word.split("=", 1) for word in words)
+    return above
 
 
 def sections(lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:

@@ -24,9 +24,6 @@ from heartbeat_cli.errors import CrontabProblem
 BEGIN = b"# heartbeat: begin "
 END = b"# heartbeat: end "
 WRAPPED = b"# heartbeat: wrapped "
-OURS = (b"HEARTBEAT_HOME=", b" local keep")  # one of these is in each job of a block
-OUR_VARIABLES = frozenset({"SHELL"})  # set in it
-MADE_FROM = b"# made from "  # how its first line may begin
 ENCODING = ("utf-8", "surrogateescape")
 
 # NAME = value, where either may stand in quotes; a name without quotes ends at a blank or the first =
@@ -35,6 +32,10 @@ _VARIABLE = re.compile(
     rb"""(?:'(?P<one>[^']*)'\s*|"(?P<two>[^"]*)"\s*|(?P<value>[^\s'"].*))""",
     re.DOTALL,
 )
+# What we write into a block: jobs, and comments, of which those that are a name alone stand right above a job
+_OUR_JOB = re.compile(rb"HEARTBEAT_HOME=.* (run|send|spool deliver) | local keep >/dev/null 2>&1$")
+_OUR_COMMENT = re.compile(rb"# (made from .*|the spool: .*|[a-z0-9_-]+: proves that cron runs.*)\n?")
+_OUR_LABEL = re.compile(rb"# [a-z0-9_-]+\n?")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _ENTRY = re.compile(rb"[ \t]*(?P<when>@[a-z]+|[^\s#@]\S*(?:[ \t]+\S+){4})[ \t]+(?P<command>.*)", re.DOTALL)
 
@@ -198,15 +199,19 @@ def diff(was: bytes, text: bytes) -> list[str]:
 def _parted(text: bytes, name: str) -> bytes:
     """The text with what others wrote into this block below it."""
     begins, ends = _blocks(text).get(name, (0, 0))
-    jobs = {entry.number for entry in entries(text) if any(mark in entry.command for mark in OURS)}
+    jobs = {entry.number for entry in entries(text) if _OUR_JOB.search(entry.command)}
+    set_here = [variable(line) for line in lines_of(text)[begins : max(begins, ends - 1)]]
+    # for shells that cannot read our lines there are two: another one, and back
+    shells = [given for given in set_here if given and given[0] == "SHELL"]
 
     def is_ours(number: int, line: bytes) -> bool:
         if not begins < number < ends or number in jobs or not line.strip():
             return True
-        if line.startswith(b"#"):
-            return number + 1 in jobs or line.startswith(MADE_FROM)
         given = variable(line)
-        return given is not None and given[0] in OUR_VARIABLES
+        if given is not None:
+            return given[0] == "SHELL" and len(shells) == 2  # noqa: PLR2004
+        label = _OUR_LABEL.fullmatch(line) and number + 1 in jobs
+        return bool(label or _OUR_COMMENT.fullmatch(line))
 
     whole = lines_of(text)
     theirs = [line for number, line in enumerate(whole, start=1) if not is_ours(number, line)]

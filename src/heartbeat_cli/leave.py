@@ -22,7 +22,8 @@ order, and what stands where it is killed:
                  about who ended it, and then no file of the app is touched. One call; where its answer is
                  lost the token is not accepted any more, and nothing else is left to be done.
     local        After the deployment, which it may be.
-    kept token   Its entry in tokens.toml.
+    kept token   Its entry in tokens.toml. `left.json` remembers that our tables were emptied, only to say so
+                 to whoever types it again: somebody may have come back.
 
 Where the deployment is away, or our token may not do this, the app keeps our functions: this host's half is
 done, and the rest is told.
@@ -30,11 +31,14 @@ done, and the rest is told.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
+from heartbeat_cli import private_files
 from heartbeat_cli.client import UNAUTHORIZED, Connection
 from heartbeat_cli.connect import PROBED
 from heartbeat_cli.errors import HeartbeatError, Refused, Unreachable
@@ -43,6 +47,7 @@ from heartbeat_cli.tokens import ADMIN, fingerprint
 
 MOST = 500  # rows of one call: as many as the functions take
 STEP = "mutations/leave"
+FILE = "left.json"
 
 State = Literal["ready", "gone", "lesser", "refused", "no token", "away"]
 """Of a deployment: it can be left now; our functions are not there; our token may not; it is not accepted;
@@ -94,8 +99,10 @@ class Leaving:
         """
         self._take("stop", "links", "cards", *(["empty"] if empty else []))
 
-    def finish(self) -> None:
-        """End our token; nothing where it has ended. Raises `Unreachable`, `Refused`."""
+    def finish(self) -> bool:
+        """End our token. False where our functions went with the app's folder, which somebody pushes on each
+        change: it is good then, for whoever brings them back. Raises `Unreachable`, `Refused`.
+        """
         try:
             self._take("end")
         except Refused as refused:
@@ -103,9 +110,10 @@ class Leaving:
             if refused.code != UNAUTHORIZED:
                 raise
         except Unreachable as problem:
-            # a local backend that serves the app's folder has none of our functions from then on
             if problem.cause != "function_missing":
                 raise
+            return False
+        return True
 
     def _take(self, *steps: str) -> None:
         patient = Patient(self.end, MOST, self.told)
@@ -127,6 +135,23 @@ class Leaving:
             before, cursor = cursor, answer.get("continueCursor")
             if not answer["changed"] and cursor in {None, before}:
                 raise Unreachable(f"{self.end.url} does not get on with {step}", cause="server_error")
+
+
+def emptied(data_dir: Path) -> dict[str, int]:
+    """The deployments whose tables were emptied from here: when (epoch ms), by their addresses."""
+    try:
+        found = json.loads((data_dir / FILE).read_bytes())
+        return {str(url): int(at) for url, at in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def note_emptied(data_dir: Path, url: str, now_ms: int) -> None:
+    """Raises `SettingsProblem`."""
+    file = data_dir / FILE
+    with private_files.writing(file):
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.replace(file, json.dumps({**emptied(data_dir), url: now_ms}).encode())
 
 
 def _call(body: Mapping[str, Any], there: Connection, limit: int) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import typer
 
 from heartbeat_cli import adopt_app, move
 from heartbeat_cli.command import CALLS, PLAIN, Edge, register
-from heartbeat_cli.commands.uninstall_here import TO_DO, Jobs, Local, Result, Waiting
+from heartbeat_cli.commands.uninstall_here import TO_DO, Jobs, Local, Result, Waiting, same
 from heartbeat_cli.commands.uninstall_there import Folder, There
-from heartbeat_cli.config_address import LOCAL_WORD
 from heartbeat_cli.connect_config import FILE as CONFIG_FILE
 from heartbeat_cli.errors import HeartbeatError
+from heartbeat_cli.local_address import local_url
 from heartbeat_cli.output import Answer
 
 COMMON = tuple(name for name in CALLS if name != "transport")  # it is always done over HTTP
@@ -51,25 +51,24 @@ def uninstall(
     progress = move.Progress("uninstall", silent=edge.json)
     # what can refuse is looked at before anything is done
     jobs = Jobs(edge)
-    takes_out = folder is not None and folder.has_ours and jobs.elsewhere is None
-    there = There(edge, progress, empty=empty, insists=empty or takes_out) if there_too else None
+    app = folder is not None and folder.has_ours
+    there = There(edge, progress, empty=empty, app=app) if there_too else None
     waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
     local = Local(edge, forget=not there_too) if _stops_local(edge, jobs, there) else None
-    goes = there is None or there.goes
+    stays = app and (bool(jobs.elsewhere) or (there is not None and not there.goes))
     parts = [
         jobs.plan(),
         waiting.plan(),
         there.plan() if there else [],
-        folder.plan() if folder is not None and takes_out and goes else [],
+        folder.plan() if folder is not None and not stays else [],
         local.plan() if local else [],
     ]
     plan = [line for nth, part in enumerate(filter(None, parts), start=1) for line in _numbered(nth, part)]
     hindered = there.why_not() if there is not None else None
-    stays = []
-    if folder is not None:
-        stays = folder.notes() if takes_out and goes else folder.keep(jobs.elsewhere).left
     nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
-    lacks = [*jobs.left, *waiting.left, *nowhere, *(hindered.left if hindered else []), *stays]
+    lacks = [*jobs.left, *waiting.left, *nowhere, *(hindered.left if hindered else [])]
+    if folder is not None:
+        lacks += folder.stays(jobs.elsewhere).left if stays else folder.notes()
     if dry_run:
         told = "nothing was changed (dry run)" if plan else "nothing of ours is left to take away"
         outcome = "planned" if plan else "unchanged"
@@ -77,21 +76,25 @@ def uninstall(
     if plan and not yes:
         edge.ask([*plan, *lacks], "Leave?", hint="add --yes, or --dry-run to look")
         plan = []
+    if folder is not None and not stays:
+        folder.secure(edge.now_ms())
     results: dict[str, Result] = {}
     try:
         results["crontab"] = jobs.do()
         results["spool"] = waiting.do()
+        late = waiting.undelivered
         if there is not None:
-            late = waiting.undelivered if there.takes else 0
-            results["deployment"] = there.later(late) if late else there.clear()
-            goes = there.goes
+            results["deployment"] = there.later(late) if late and there.takes else there.clear()
         if folder is not None:
-            done = folder.do(edge.now_ms()) if takes_out and goes else folder.keep(jobs.elsewhere)
-            results["app"] = done
-        if there is not None:
-            results["token"] = there.finish()
-        if local is not None and (there is None or there.answers or not settings.is_local):
+            stays = stays or (app and there is not None and not there.goes)
+            results["app"] = folder.stays(jobs.elsewhere) if stays else folder.do()
+        ended = there.finish() if there is not None else None
+        if ended is not None:
+            results["ownToken"] = ended
+        if local is not None and not late and _stops_local(edge, jobs, there):
             results["local"] = local.do()
+        if there is not None:
+            results["token"] = there.forget()
     except HeartbeatError as error:
         if not results:
             raise
@@ -102,11 +105,10 @@ def uninstall(
 
 def _stops_local(edge: Edge, jobs: Jobs, there: There | None) -> bool:
     """Whether nothing needs this user's local backend any more."""
-    settings = edge.settings
-    if settings.is_local:
-        return there is None or there.answers
-    local = edge.told(url=LOCAL_WORD).url
-    return jobs.elsewhere is None and (local is None or local not in jobs.reported.values())
+    if edge.settings.is_local:
+        return there is None or there.goes or (there.answers and not there.insists)
+    local = local_url(edge.settings.data_dir)
+    return not any(same(local, url) for url in jobs.elsewhere)
 
 
 def _numbered(nth: int, part: Sequence[str]) -> list[str]:

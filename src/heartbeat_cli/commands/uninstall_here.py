@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from heartbeat_cli import connect, crontab, crontab_agents, crontab_plan, crontab_text, service_cron, tokens
@@ -32,36 +34,46 @@ class Jobs:
     """This user's crontab: the lines of every home that reports to the deployment that is left, as they were
     before they were wrapped. `left`: what else to tell.
 
-    `reported`: what else jobs report to, by their homes; those stay. `elsewhere`: where this host reports to,
-    if that is not the deployment that --url names.
+    `elsewhere`: the other deployments that this host reports to, whose jobs, backends and apps stay.
     """
 
     def __init__(self, edge: Edge) -> None:
+        """Raises `CrontabProblem` where nobody knows which lines are ours."""
         self._edge = edge
         self._plan: crontab_plan.Plan | None = None
         self._code = 0
         self.left: list[str] = []
-        self.reported: dict[str, str | None] = {}
         settings = edge.settings
-        usual = edge.told(url=None).url if edge.flags.url is not None else None
-        self.elsewhere = usual if usual != settings.url else None
+        # a token that is kept says that a deployment was not left yet
+        folders = {"XDG_CONFIG_HOME": settings.config_dir.parent, "XDG_DATA_HOME": settings.data_dir.parent}
+        given = {name: str(folder) for name, folder in folders.items()}
+        usual = {edge.without_url().url, _under_cron(edge, given, str(settings.home))}
+        self.elsewhere = {
+            url
+            for url in usual
+            if url and not same(url, settings.url) and tokens.stored(settings.config_dir, url, [])
+        }
         if not crontab.available(settings.inherited):
             return
         try:
             text = crontab.read(settings.inherited) or b""
-            blocks = [name for name in crontab_text.block_names(text) if name != service_cron.NAME]
-            addresses = {block: _address(edge, text, block) for block in blocks}
-            going = [block for block, url in addresses.items() if url == settings.url]
-            self._plan = crontab_plan.remove(settings, going)
         except CrontabProblem as problem:
             # what stands there runs on as it does, and can be mended at any time
             self.left.append(f"the crontab is left as it is: {problem}")
             self._code = TO_DO
             return
-        self.reported = {block: url for block, url in addresses.items() if block not in going}
-        for block, url in sorted(self.reported.items()):
-            leaves = f"heartbeat uninstall --home {block}" + (f" --url {url}" if url else "")
-            self.left.append(f"the jobs of {block} stay as they are: to leave there too, {leaves}")
+        names = crontab_text.block_names(text)
+        blocks = [name for name in names if name != service_cron.NAME and _folder(name)]
+        addresses = {block: _address(edge, text, block) for block in blocks}
+        going = [block for block, url in addresses.items() if same(url, settings.url)]
+        self._plan = crontab_plan.remove(settings, going)
+        for block, url in sorted(addresses.items()):
+            if block not in going:
+                self.elsewhere |= {url} if url else set()
+                home = f" --home {block}" if Path(_folder(block)).is_dir() else ""
+                words = home + (f" --url {url}" if url else "")
+                self.left.append(f"the jobs of {block} stay as they are: to leave there too,")
+                self.left.append(f"  heartbeat uninstall{words}")
 
     def plan(self) -> list[str]:
         """What would be done, a headline first; nothing where nothing is to be done."""
@@ -75,16 +87,39 @@ class Jobs:
         if self._plan is None or not self._plan.changes:
             return Result({"outcome": "unchanged"}, [], self.left, self._code)
         told = self._plan.carry_out(self._edge.now_ms())
-        return Result({"outcome": "restored", "diff": self._plan.diff[1:]}, told, self.left, self._code)
+        data = {"outcome": "restored", "diff": self._plan.diff[1:], "notes": list(self._plan.notes)}
+        return Result(data, told, self.left, self._code)
+
+
+def same(one: str | None, other: str | None) -> bool:
+    """Whether both are one address: this machine has two names."""
+    return one == other or (None not in {one, other} and _named(one) == _named(other))
+
+
+def _named(url: str | None) -> str:
+    return (url or "").replace("//localhost", "//127.0.0.1")
 
 
 def _address(edge: Edge, text: bytes, block: str) -> str | None:
-    """Where the jobs of a home report to: as their lines say, else its files."""
-    told = crontab_agents.address(text, block)
+    """Where the jobs of a home report to, as cron starts them; None where nobody knows."""
+    return _under_cron(edge, crontab_agents.variables(text, block), _folder(block))
+
+
+def _under_cron(edge: Edge, given: Mapping[str, str], home: str) -> str | None:
+    others = {name: value for name, value in given.items() if name != "HEARTBEAT_HOME"}
     try:
-        return edge.told(url=told, home=shlex.split(block)[0], shell=False).url
-    except SettingsProblem:  # its folder is gone, say
-        return edge.told(url=told, shell=False).url
+        return edge.under_cron(others | ({"HEARTBEAT_HOME": home} if Path(home).is_dir() else {})).url
+    except SettingsProblem:
+        return None
+
+
+def _folder(block: str) -> str:
+    """The home of which this is the block; empty where it is none of ours."""
+    try:
+        (home,) = shlex.split(block)
+    except ValueError:
+        return ""
+    return home
 
 
 class Waiting:
@@ -100,6 +135,7 @@ class Waiting:
         self._url = None if edge.settings.url is None else edge.settings.spooled_as()
         self._number = self._spool.number(self._url) if self._url is not None else 0
         self._goes = goes
+        self._local = edge.settings.is_local
         self.undelivered = 0
         others = self._spool.counts().all - self._number
         kept = [f"{count(self._number)} for this deployment"] if self._number and not goes else []
@@ -127,6 +163,8 @@ class Waiting:
             notes = [str(problem)]
         stays, self.undelivered = self._spool.number(self._url), len(self._spool.entries(mine))
         lines = [f"delivered {count(data['delivered'])} from the spool"] if data["delivered"] else []
+        if self.undelivered and self._local and not data["delivered"]:
+            notes = [*notes, "heartbeat local up, then type the same again"]
         if stays:
             lines += [*notes, f"{count(stays)} not delivered: kept in {self._spool.path}"]
         outcome = "kept" if stays else "delivered"

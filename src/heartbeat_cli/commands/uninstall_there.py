@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from heartbeat_cli import (
     adopt,
@@ -15,13 +15,15 @@ from heartbeat_cli import (
     leave,
     move,
     private_files,
+    times,
     tokens,
 )
+from heartbeat_cli.address import normalise_url
 from heartbeat_cli.adopt_app import App
 from heartbeat_cli.client import UNAUTHORIZED
 from heartbeat_cli.command import Edge
 from heartbeat_cli.commands.functions import as_json, by_hand
-from heartbeat_cli.commands.uninstall_here import AGAIN, TO_DO, Result
+from heartbeat_cli.commands.uninstall_here import AGAIN, TO_DO, Result, same
 from heartbeat_cli.config_files import env_local
 from heartbeat_cli.errors import FunctionsProblem, HeartbeatError, Refused, SettingsProblem, Unreachable
 
@@ -37,10 +39,12 @@ class There:
     `insists`: no less is asked for than leaving it, so that it is a failure if that cannot be.
     """
 
-    def __init__(self, edge: Edge, progress: move.Progress, *, empty: bool, insists: bool) -> None:
-        """Asks the deployment how it stands."""
+    def __init__(self, edge: Edge, progress: move.Progress, *, empty: bool, app: bool) -> None:
+        """Asks the deployment how it stands. `app`: our functions are to leave the app."""
         settings = edge.settings
-        self._edge, self._empty, self._progress, self._insists = edge, empty, progress, insists
+        self._edge, self._empty, self._progress = edge, empty, progress
+        self._emptied_at = leave.emptied(settings.data_dir).get(settings.deployment())
+        self.insists = app or (empty and self._emptied_at is None)
         self.url = settings.deployment()
         self._end = move.end_of(edge) if settings.token is not None else None
         self._standing = leave.Standing("no token")
@@ -52,7 +56,7 @@ class There:
 
     @property
     def takes(self) -> bool:
-        return self._standing.state in {"ready", "lesser"}
+        return self._standing.state in {"ready", "lesser"} and self._standing.scope != "read"
 
     @property
     def goes(self) -> bool:
@@ -93,7 +97,10 @@ class There:
             return self._failed(standing.problem)
         data = {"outcome": standing.state, "scope": standing.scope}
         lines = [self._said(), *(f"  {line}" for line in self._helps())]
-        return Result(data, [], lines, TO_DO if self._insists else 0)
+        if self._empty and self._emptied_at is not None:
+            ago = times.ago(self._emptied_at, self._edge.now_ms())
+            lines.append(f"  our tables there were emptied {ago} (whether somebody came back is not known)")
+        return Result(data, [], lines, TO_DO if self.insists else 0)
 
     def _said(self) -> str:
         url, nothing = self.url, f"nothing was done at {self.url}"
@@ -115,7 +122,8 @@ class There:
                 "where one is kept: heartbeat uninstall; or, to end this host's token alone:",
                 f"heartbeat token revoke {own}",
             ]
-        return [f"if it has not been left: heartbeat connect {self.url}, then heartbeat uninstall again"]
+        again = "heartbeat local up" if self._edge.settings.is_local else f"heartbeat connect {self.url}"
+        return [f"if it has not been left: {again}, then heartbeat uninstall again"]
 
     def clear(self) -> Result:
         """What became of it, all but the own token; `goes` then says whether it has been done."""
@@ -124,6 +132,8 @@ class There:
         leaving = leave.Leaving(self._end, self._progress, self._steps)
         try:
             leaving.clear(empty=self._empty)
+            if self._empty:
+                leave.note_emptied(self._edge.settings.data_dir, self.url, self._edge.now_ms())
         except (Unreachable, Refused) as error:
             return self._broken(error)
         finally:
@@ -136,20 +146,29 @@ class There:
         """Not to be done as long as something waits that it would take."""
         told = [
             f"nothing was done at {self.url}, which does not take all that waits for it by now:",
-            "  type the same again, or give up what waits (heartbeat spool list, heartbeat spool drop)",
+            "  type the same again, or give up what waits (heartbeat spool list, heartbeat spool drop ID)",
         ]
         self._standing = leave.Standing("away")
         return Result({"outcome": "later", "undelivered": undelivered}, [], told, AGAIN)
 
-    def finish(self) -> Result:
-        """The own token ends, and the one that is of no use any more is taken out of tokens.toml."""
-        if self._end is not None and self._standing.state == "ready":
-            try:
-                leave.Leaving(self._end, self._progress, self._steps).finish()
-            except (Unreachable, Refused) as error:
-                return self._broken(error)
-            finally:
-                self._progress.clear()
+    def finish(self) -> Result | None:
+        """The own token ends. What is to be told of it, if anything; None where all is well."""
+        if self._end is None or self._standing.state != "ready":
+            return None
+        try:
+            ended = leave.Leaving(self._end, self._progress, self._steps).finish()
+        except (Unreachable, Refused) as error:
+            return self._broken(error)
+        finally:
+            self._progress.clear()
+        told = (
+            f"our functions went from {self.url} with the folder: our own token, which only they accept, and"
+        )
+        told += " the row about the monitor stay in its tables"
+        return None if ended else Result({"outcome": "not ended"}, [told])
+
+    def forget(self) -> Result:
+        """The token that is of no use any more is taken out of tokens.toml."""
         if not self._drops():
             return Result({"outcome": "unchanged"})
         config_dir = self._edge.settings.config_dir
@@ -193,6 +212,7 @@ class Folder:
         self._url = edge.settings.url
         self._plan: adopt.Plan | None = None
         self._changed: Sequence[str] = ()
+        self._kept: str | None = None
         sources = adopt_sources.ours()
         # once it is gone, nothing is to be done
         self.has_ours = adopt_manifest.read(app.folder) is not None
@@ -217,44 +237,50 @@ class Folder:
 
     def notes(self) -> list[str]:
         """What else to tell of it."""
-        told = [] if self.has_ours else [f"nothing of ours is in {self._app.folder}", *self._hands]
+        if not self.has_ours:
+            return [f"nothing of ours is in {self._app.folder}", *self._hands]
         named, source = env_local(self._app.project / ".env.local", [])
-        if self.has_ours and named and named.rstrip("/") != self._url:
-            told.append(f"the app has another deployment ({source}): leave that too, before its next push:")
-            told.append(f"  heartbeat uninstall --url {named}")
-        return told
+        try:
+            other = normalise_url(named or "")
+        except SettingsProblem:
+            return []
+        if same(other, self._url):
+            return []
+        told = f"the app has another deployment ({source}): leave that too, before its next push:"
+        return [told, f"  heartbeat uninstall --url {other}"]
 
-    def do(self, now_ms: int) -> Result:
+    def do(self) -> Result:
         """Raises `FunctionsProblem`, which says what has been written."""
         folder = str(self._app.folder)
         code = TO_DO if self._hands else 0
         if self._plan is None:
             adopt_disk.tidy(self._app.folder)
             return Result({"outcome": "unchanged", "folder": folder}, [], self.notes(), code)
-        notes, kept = self.notes(), self._keep(now_ms)
+        notes = self.notes()
         self._plan.carry_out()
-        data = {"outcome": "removed", **as_json(self._plan), "keptIn": kept}
+        data = {"outcome": "removed", **as_json(self._plan), "keptIn": self._kept}
         lines = [f"our files and lines are out of {folder}"]
-        lines += [f"what you had changed of them is kept in {kept}"] if kept else []
+        lines += [f"what you had changed of them is kept in {self._kept}"] if self._kept else []
         return Result(data, lines, [*self._hands, *notes, f"push it: {PUSH}"], code)
 
-    def keep(self, elsewhere: str | None) -> Result:
+    def stays(self, elsewhere: Collection[str]) -> Result:
         """It keeps our functions: something of ours is at work in the deployment, or `elsewhere`."""
-        if not self.has_ours:
-            return Result({"outcome": "unchanged"}, [], self.notes(), TO_DO if self._hands else 0)
         folder, project = self._app.folder, shlex.quote(str(self._app.project))
-        if elsewhere is not None:
-            told = [f"{folder} keeps our functions, as {elsewhere} has them too: leave that one with"]
-            told += [f"  heartbeat uninstall {project}"]
+        if elsewhere:
+            told = [f"{folder} keeps our functions, as this host reports to another deployment too: first"]
+            told += [f"  heartbeat uninstall --url {url}" for url in sorted(elsewhere)]
+            told += ["  then the same again"]
         else:
             told = [f"{folder} keeps our functions: once a push is without them, nothing can be done there;"]
             told += [f"  if nothing is to be: heartbeat functions remove --changed {project}"]
         return Result({"outcome": "kept"}, [], told, TO_DO)
 
-    def _keep(self, now_ms: int) -> str | None:
-        """Copies of what the team wrote into files of ours: it may not be committed yet."""
+    def secure(self, now_ms: int) -> None:
+        """Copies of what the team wrote into files of ours: it may not be committed yet. Raises
+        `FunctionsProblem`.
+        """
         if not self._changed:
-            return None
+            return
         kept = self._copies / str(now_ms)
         try:
             for path in self._changed:
@@ -264,4 +290,4 @@ class Folder:
                     private_files.replace(kept / path, content)
         except OSError as error:
             raise FunctionsProblem(f"{kept} cannot be written, so nothing was: {error.strerror}") from None
-        return str(kept)
+        self._kept = str(kept)
