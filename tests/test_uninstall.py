@@ -225,7 +225,7 @@ def test_a_team_that_leaves_finds_documents_folder_and_crontab_as_they_were(team
     assert (again.code, again.data["outcome"]) == (0, "unchanged")
     assert "nothing of ours is left to take away" in here(*leave, "--dry-run").out
     emptied = here(*leave, "--yes")
-    assert emptied.code == 0 and "our tables there were emptied now" in emptied.out, emptied
+    assert emptied.code == 0 and "our tables there were emptied " in emptied.out, emptied
 
 
 def test_what_is_in_our_tables_stays_where_nobody_asked_for_it_to_go(team: Team) -> None:
