@@ -54,6 +54,7 @@ BEGIN_FIRST = (
     "test_doctor.py",
     "test_contact.py",
 )
+pytest_plugins = ["leaving"]  # its fixtures
 COMMAND_TIMEOUT_S = 60  # far beyond every deadline in the tests: a command that hangs fails here
 
 TABLE = """# Who runs when

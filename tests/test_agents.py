@@ -284,7 +284,7 @@ def test_an_agent_that_fails_is_told_whole_and_fits_on_a_terminal(live: Live) ->
     assert "failures    3 in a row\n" in piped
     assert "\n  ValueError: the queue" in piped
     assert "\x1b" not in piped
-    for columns in (60, 120):
+    for columns in (60, 80):
         plain = {"NO_COLOR": "1", "HEARTBEAT_TRANSPORT": "http"}
         shown = on_a_terminal(live.cli, "agents", "show", "hint", columns=columns, env=plain)
         assert "clean up the shed" in shown
