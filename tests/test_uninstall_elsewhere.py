@@ -9,7 +9,7 @@ import pytest
 
 from conftest import Inside, Local
 from deployment import Deployment
-from heartbeat_cli import tokens
+from heartbeat_cli import leave, tokens
 from heartbeat_cli.errors import FunctionsProblem
 from leaving import SCHEDULE, Gate, Team, come, contents, copied
 
@@ -74,11 +74,12 @@ def test_with_another_address_than_this_host_reports_to_only_that_one_is_left(te
         cli.env["HEARTBEAT_URL"] = prod
         kept = contents(team.folder)
         elsewhere = here("uninstall", str(team.folder), "--url", dev.url, "--yes")
-        assert elsewhere.code == 1 and f"  heartbeat uninstall --url {prod}\n" in elsewhere.out
+        assert elsewhere.code == 2 and f"first (heartbeat uninstall --url {prod}); if not:" in elsewhere.err
+        assert f"heartbeat uninstall --url {dev.url}, then heartbeat functions remove" in elsewhere.err
         # however the other address is given
         (cli.config_dir / "config.toml").write_text(f'url = "{prod}"\n')
         named = here("uninstall", str(team.folder), "--yes", env={"HEARTBEAT_URL": dev.url})
-        assert named.code == 1 and "keeps our functions" in named.out
+        assert named.code == 2 and "nothing was done" in named.err
         assert contents(team.folder) == kept
         assert "stoppedAt" not in here("dashboard", "--json").data["monitor"]
     assert "unwrapped" in here("uninstall", "--url", prod, "--dry-run").out
@@ -296,3 +297,50 @@ def test_functions_that_went_with_the_folder_are_told(team: Team) -> None:
         done = here("uninstall", str(team.folder), "--empty", "--yes")
     assert done.code == 0 and "our own token, which only they accept," in done.out
     assert contents(team.folder) == team.files
+
+
+def test_a_block_of_which_nobody_can_tell_is_left_to_a_person(local: Local, inside: Inside) -> None:
+    cli = inside.cli
+    local.up()
+    cli.write_schedule(SCHEDULE)
+    assert inside("cron", "install", "--yes", "--url", "local").code == 0
+    crontab = cli.folder / "crontab-of-this-home"
+    block = crontab.read_text()
+    with Deployment({}) as deployment:
+        env = {"HEARTBEAT_URL": deployment.url, "HEARTBEAT_TOKEN": "a-token"}
+        for said in ('HEARTBEAT_URL="ftp://x"', "HEARTBEAT_DEADLINE=soon"):
+            crontab.write_text(block.replace("HEARTBEAT_URL=local", said))
+            done = inside("uninstall", "--yes", env=env)
+            assert done.code == 1 and f"heartbeat cron remove --home {cli.home}" in done.out, done
+            assert local.instance.alive()  # it may be what they report to
+        # a home that somebody wrote in another way
+        crontab.write_text(block.replace(f"HEARTBEAT_HOME={cli.home}", "HEARTBEAT_HOME=/a\\ b"))
+        assert inside("uninstall", "--dry-run", env=env).code == 0
+        # and one in quotes is read
+        crontab.write_text(block.replace("HEARTBEAT_URL=local", f'HEARTBEAT_URL="{deployment.url}"'))
+        assert "unwrapped" in inside("uninstall", "--dry-run", env=env).out
+    # without anybody's leave to look, it goes on too
+    crontab.write_text(block)
+    (cli.folder / "crontab-refuses").touch()
+    assert inside("uninstall", "--yes", env=env).code == 75 and local.instance.alive()
+
+
+def test_the_jobs_of_another_profile_are_left_by_that_one(inside: Inside) -> None:
+    cli = inside.cli
+    cli.write_schedule(SCHEDULE)
+    other = cli.folder / "data2"
+    with Deployment({}) as deployment:
+        env = {"HEARTBEAT_URL": deployment.url, "HEARTBEAT_TOKEN": "a-token"}
+        assert inside("cron", "install", "--yes", env={**env, "XDG_DATA_HOME": str(other)}).code == 0
+        stays = inside("uninstall", "--dry-run", env=env).out
+        assert "unwrapped" not in stays
+        typed = f"XDG_DATA_HOME={other} heartbeat uninstall --home {cli.home} --url {deployment.url}"
+        assert typed in stays
+        assert "unwrapped" in inside("uninstall", "--dry-run", env={**env, "XDG_DATA_HOME": str(other)}).out
+
+
+def test_the_note_that_tables_were_emptied_says_nothing_of_another_token(host: Inside) -> None:
+    url = host.cli.env["HEARTBEAT_URL"]
+    leave.note_emptied(host.cli.data_dir, url, 0)
+    done = host("uninstall", "--empty", "--yes", env={"HEARTBEAT_TOKEN": "wrong"})
+    assert done.code == 1 and "our tables there were emptied" not in done.out

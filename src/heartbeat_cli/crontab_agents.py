@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from heartbeat_cli import crontab_text, tokens
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # What one of our jobs is given: NAME=word and so on, as shlex.quote writes words. The command that it runs
 # stands before that, and may look like it
-_WORD = r"""(?:'[^']*'|"'"|[^\s'"])*"""
+_WORD = r"""(?:'[^']*'|"[^"]*"|[^\s'"])*"""
 _GIVEN = re.compile(rf"(?<!\S)HEARTBEAT_HOME={_WORD}(?: [A-Z_]+={_WORD})*(?!.*HEARTBEAT_HOME=)")
 SPOOL_LABEL = "the spool: what could not be delivered"
 
@@ -50,13 +51,13 @@ def running(text: bytes, block: str) -> list[str]:
 
 def variables(text: bytes, block: str) -> dict[str, str]:
     """What the crontab gives to the jobs of this block: in lines above it, and in front of our program."""
-    above = crontab_text.variables(text, crontab_text.block_begins(text, block))
     for entry in crontab_text.entries(text):
         found = _GIVEN.search(entry.command.decode(*crontab_text.ENCODING)) if entry.block == block else None
         if found:
-            words = shlex.split(found[0])
-            return above | dict(word.split("=", 1) for word in words)
-    return above
+            with suppress(ValueError):  # somebody else wrote it
+                given = dict(word.split("=", 1) for word in shlex.split(found[0]))
+                return crontab_text.variables(text, entry.number) | given
+    return crontab_text.variables(text, crontab_text.block_begins(text, block))
 
 
 def sections(lines: Sequence[str]) -> dict[str, list[tuple[str, str]]]:

@@ -1,8 +1,7 @@
 """Leaving a deployment: what `heartbeat uninstall` does, in which order, and what a kill leaves.
 
-    crontab ──▶ spool ──▶ deployment: stop, links, cards, (empty) ──▶ app ──▶ own token ──▶ local backend
-                                                                                                 │
-                                                                       kept token ◀──────────────┘
+    crontab ──▶ spool ──▶ deployment: stop, links, cards, (empty) ──▶ app ──▶ own token
+                                                     local backend ◀── kept token ◀──┘
 
 Typed again at any time it does what is still to be done; what is done already changes nothing. Why in this
 order, and what stands where it is killed:
@@ -21,9 +20,9 @@ order, and what stands where it is killed:
     own token    After the app: a token that is good says that we have not ended; one that is not says nothing
                  about who ended it, and then no file of the app is touched. One call; where its answer is
                  lost the token is not accepted any more, and nothing else is left to be done.
-    local        After the deployment, which it may be.
     kept token   Its entry in tokens.toml. `left.json` remembers that our tables were emptied, only to say so
                  to whoever types it again: somebody may have come back.
+    local        Last: where it is the deployment, nothing could be asked of it any more.
 
 Where the deployment is away, or our token may not do this, the app keeps our functions: this host's half is
 done, and the rest is told.

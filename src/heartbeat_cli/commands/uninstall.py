@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,29 +47,8 @@ def uninstall(
     folder = None if app_dir is None else Folder(adopt_app.find(app_dir), edge)
     if settings.url is not None or edge.flags.url is not None or folder is not None or empty:
         edge.speaks_to(settings.deployment(), settings.shown_deployment())
-    # the local backend alone is stopped with all that is in it
-    there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
-    progress = move.Progress("uninstall", silent=edge.json)
-    # what can refuse is looked at before anything is done
-    jobs = Jobs(edge)
-    app = folder is not None and folder.has_ours
-    there = There(edge, progress, empty=empty, app=app) if there_too else None
-    waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
-    local = Local(edge, forget=not there_too) if _stops_local(edge, jobs, there) else None
-    stays = app and (bool(jobs.elsewhere) or (there is not None and not there.goes))
-    parts = [
-        jobs.plan(),
-        waiting.plan(),
-        there.plan() if there else [],
-        folder.plan() if folder is not None and not stays else [],
-        local.plan() if local else [],
-    ]
-    plan = [line for nth, part in enumerate(filter(None, parts), start=1) for line in _numbered(nth, part)]
-    hindered = there.why_not() if there is not None else None
-    nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
-    lacks = [*jobs.left, *waiting.left, *nowhere, *(hindered.left if hindered else [])]
-    if folder is not None:
-        lacks += folder.stays(jobs.elsewhere).left if stays else folder.notes()
+    parts = _looked_at(edge, folder, empty=empty)
+    plan, lacks = parts.plan(), parts.lacks()
     if dry_run:
         told = "nothing was changed (dry run)" if plan else "nothing of ours is left to take away"
         outcome = "planned" if plan else "unchanged"
@@ -76,39 +56,96 @@ def uninstall(
     if plan and not yes:
         edge.ask([*plan, *lacks], "Leave?", hint="add --yes, or --dry-run to look")
         plan = []
-    if folder is not None and not stays:
-        folder.secure(edge.now_ms())
-    results: dict[str, Result] = {}
-    try:
-        results["crontab"] = jobs.do()
-        results["spool"] = waiting.do()
-        late = waiting.undelivered
-        if there is not None:
-            results["deployment"] = there.later(late) if late and there.takes else there.clear()
-        if folder is not None:
-            stays = stays or (app and there is not None and not there.goes)
-            results["app"] = folder.stays(jobs.elsewhere) if stays else folder.do()
-        ended = there.finish() if there is not None else None
-        if ended is not None:
-            results["ownToken"] = ended
-        if local is not None and not late and _stops_local(edge, jobs, there):
-            results["local"] = local.do()
-        if there is not None:
-            results["token"] = there.forget()
-    except HeartbeatError as error:
-        if not results:
-            raise
-        why = [str(error), *([f"  {error.hint}"] if error.hint else [])]
-        results["failed"] = Result({"outcome": "failed", "message": str(error)}, [], why, TO_DO)
-    return _answer(edge, plan, results)
+    return _answer(edge, plan, parts.do())
 
 
-def _stops_local(edge: Edge, jobs: Jobs, there: There | None) -> bool:
-    """Whether nothing needs this user's local backend any more."""
-    if edge.settings.is_local:
-        return there is None or there.goes or (there.answers and not there.insists)
-    local = local_url(edge.settings.data_dir)
-    return not any(same(local, url) for url in jobs.elsewhere)
+def _looked_at(edge: Edge, folder: Folder | None, *, empty: bool) -> Parts:
+    """What can refuse does so before anything is done."""
+    settings = edge.settings
+    # the local backend alone is stopped with all that is in it
+    there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
+    jobs = Jobs(edge)
+    if folder is not None:
+        folder.refuse(jobs.elsewhere)
+    progress = move.Progress("uninstall", silent=edge.json)
+    app = folder is not None and folder.has_ours
+    there = There(edge, progress, empty=empty, app=app) if there_too else None
+    waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
+    return Parts(edge, jobs, waiting, there, folder, Local(edge, forget=not there_too))
+
+
+@dataclass(slots=True)
+class Parts:
+    """All of it, in the order of leave.py."""
+
+    edge: Edge
+    jobs: Jobs
+    waiting: Waiting
+    there: There | None
+    folder: Folder | None
+    local: Local
+
+    def plan(self) -> list[str]:
+        """What would be done."""
+        parts = [
+            self.jobs.plan(),
+            self.waiting.plan(),
+            self.there.plan() if self.there else [],
+            self.folder.plan() if self.folder is not None and not self._stays() else [],
+            self.local.plan() if self._stops_local() else [],
+        ]
+        numbered = enumerate(filter(None, parts), start=1)
+        return [line for nth, part in numbered for line in _numbered(nth, part)]
+
+    def lacks(self) -> list[str]:
+        """What would not be, and why."""
+        settings = self.edge.settings
+        hindered = self.there.why_not() if self.there is not None else None
+        nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
+        lacks = [*self.jobs.left, *self.waiting.left, *nowhere, *(hindered.left if hindered else [])]
+        if self.folder is not None:
+            lacks += self.folder.stays().left if self._stays() else self.folder.notes()
+        return lacks
+
+    def do(self) -> dict[str, Result]:
+        """What became of each part, by its name; where one fails, what comes after it is not done."""
+        if self.folder is not None and not self._stays():
+            self.folder.secure(self.edge.now_ms())
+        results: dict[str, Result] = {}
+        try:
+            results["crontab"] = self.jobs.do()
+            results["spool"] = self.waiting.do()
+            late, there = self.waiting.undelivered, self.there
+            if there is not None:
+                results["deployment"] = there.later(late) if late and there.takes else there.clear()
+            if self.folder is not None:
+                results["app"] = self.folder.stays() if self._stays() else self.folder.do()
+            ended = there.finish() if there is not None else None
+            if ended is not None:
+                results["ownToken"] = ended
+            if there is not None:
+                results["token"] = there.forget()
+            if not late and self._stops_local():
+                results["local"] = self.local.do()
+        except HeartbeatError as error:
+            if not results:
+                raise
+            why = [str(error), *([f"  {error.hint}"] if error.hint else [])]
+            results["failed"] = Result({"outcome": "failed", "message": str(error)}, [], why, TO_DO)
+        return results
+
+    def _stays(self) -> bool:
+        """Whether the app keeps our functions, as they are needed to leave its deployment."""
+        has_ours = self.folder is not None and self.folder.has_ours
+        return has_ours and self.there is not None and not self.there.goes
+
+    def _stops_local(self) -> bool:
+        """Whether nothing needs this user's local backend any more."""
+        settings, there = self.edge.settings, self.there
+        if settings.is_local:
+            return there is None or there.goes or (there.answers and not there.insists)
+        local = local_url(settings.data_dir)
+        return not self.jobs.blind and not any(same(local, url) for url in self.jobs.elsewhere)
 
 
 def _numbered(nth: int, part: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from heartbeat_cli import connect, crontab, crontab_agents, crontab_plan, cronta
 from heartbeat_cli.command import Edge
 from heartbeat_cli.commands import local_service
 from heartbeat_cli.commands.spool import deliver_to
+from heartbeat_cli.config import Settings
 from heartbeat_cli.errors import CrontabProblem, SettingsProblem, SpoolProblem
 from heartbeat_cli.spool import Spool
 from heartbeat_cli.spool_entry import Which, count
@@ -34,7 +35,7 @@ class Jobs:
     """This user's crontab: the lines of every home that reports to the deployment that is left, as they were
     before they were wrapped. `left`: what else to tell.
 
-    `elsewhere`: the other deployments that this host reports to, whose jobs, backends and apps stay.
+    `elsewhere`: the other deployments that this host reports to. `blind`: there may be more of them.
     """
 
     def __init__(self, edge: Edge) -> None:
@@ -43,11 +44,11 @@ class Jobs:
         self._plan: crontab_plan.Plan | None = None
         self._code = 0
         self.left: list[str] = []
+        self.blind = False
         settings = edge.settings
         # a token that is kept says that a deployment was not left yet
-        folders = {"XDG_CONFIG_HOME": settings.config_dir.parent, "XDG_DATA_HOME": settings.data_dir.parent}
-        given = {name: str(folder) for name, folder in folders.items()}
-        usual = {edge.without_url().url, _under_cron(edge, given, str(settings.home))}
+        given = _profile(settings) | {"HEARTBEAT_HOME": str(settings.home)}
+        usual = {edge.without_url().url, _under_cron(edge, given)[0]}
         self.elsewhere = {
             url
             for url in usual
@@ -60,20 +61,32 @@ class Jobs:
         except CrontabProblem as problem:
             # what stands there runs on as it does, and can be mended at any time
             self.left.append(f"the crontab is left as it is: {problem}")
-            self._code = TO_DO
+            self._code, self.blind = TO_DO, True
             return
         names = crontab_text.block_names(text)
-        blocks = [name for name in names if name != service_cron.NAME and _folder(name)]
-        addresses = {block: _address(edge, text, block) for block in blocks}
-        going = [block for block, url in addresses.items() if same(url, settings.url)]
+        going = []
+        for block in sorted(name for name in names if name != service_cron.NAME and _folder(name)):
+            variables = crontab_agents.variables(text, block) | {"HEARTBEAT_HOME": _folder(block)}
+            url, profile = _under_cron(edge, variables)
+            if same(url, settings.url) and profile == _profile(settings):
+                going.append(block)
+            else:
+                self._stays(block, url, profile)
         self._plan = crontab_plan.remove(settings, going)
-        for block, url in sorted(addresses.items()):
-            if block not in going:
-                self.elsewhere |= {url} if url else set()
-                home = f" --home {block}" if Path(_folder(block)).is_dir() else ""
-                words = home + (f" --url {url}" if url else "")
-                self.left.append(f"the jobs of {block} stay as they are: to leave there too,")
-                self.left.append(f"  heartbeat uninstall{words}")
+
+    def _stays(self, block: str, url: str | None, profile: Mapping[str, str]) -> None:
+        home = f" --home {block}" if Path(_folder(block)).is_dir() else ""
+        if url is None:
+            self.blind, self._code = True, TO_DO
+            told = f"the jobs of {block} stay as they are, since nobody can tell where they report to:"
+            helps = f"heartbeat cron remove{home}" if home else "take its lines out with crontab -e"
+        else:
+            self.elsewhere.add(url)
+            ours = _profile(self._edge.settings)
+            others = [f"{name}={shlex.quote(profile[name])} " for name in profile if profile != ours]
+            told = f"the jobs of {block} stay as they are: to leave there too,"
+            helps = f"{''.join(others)}heartbeat uninstall{home} --url {url}"
+        self.left += [told, f"  {helps}"]
 
     def plan(self) -> list[str]:
         """What would be done, a headline first; nothing where nothing is to be done."""
@@ -100,17 +113,21 @@ def _named(url: str | None) -> str:
     return (url or "").replace("//localhost", "//127.0.0.1")
 
 
-def _address(edge: Edge, text: bytes, block: str) -> str | None:
-    """Where the jobs of a home report to, as cron starts them; None where nobody knows."""
-    return _under_cron(edge, crontab_agents.variables(text, block), _folder(block))
+def _profile(settings: Settings) -> dict[str, str]:
+    """Where settings, tokens and spool are, as variables say it."""
+    folders = {"XDG_CONFIG_HOME": settings.config_dir.parent, "XDG_DATA_HOME": settings.data_dir.parent}
+    return {name: str(folder) for name, folder in folders.items()}
 
 
-def _under_cron(edge: Edge, given: Mapping[str, str], home: str) -> str | None:
-    others = {name: value for name, value in given.items() if name != "HEARTBEAT_HOME"}
+def _under_cron(edge: Edge, given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
+    """Where a job reports to that cron gives these variables, None where nobody knows; and its profile."""
+    if not Path(given["HEARTBEAT_HOME"]).is_dir():
+        given = {name: value for name, value in given.items() if name != "HEARTBEAT_HOME"}
     try:
-        return edge.under_cron(others | ({"HEARTBEAT_HOME": home} if Path(home).is_dir() else {})).url
+        settings = edge.under_cron(given)
     except SettingsProblem:
-        return None
+        return None, {}
+    return settings.url, _profile(settings)
 
 
 def _folder(block: str) -> str:

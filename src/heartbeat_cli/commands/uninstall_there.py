@@ -25,7 +25,14 @@ from heartbeat_cli.command import Edge
 from heartbeat_cli.commands.functions import as_json, by_hand
 from heartbeat_cli.commands.uninstall_here import AGAIN, TO_DO, Result, same
 from heartbeat_cli.config_files import env_local
-from heartbeat_cli.errors import FunctionsProblem, HeartbeatError, Refused, SettingsProblem, Unreachable
+from heartbeat_cli.errors import (
+    FunctionsProblem,
+    HeartbeatError,
+    Refused,
+    SettingsProblem,
+    Unreachable,
+    UsageProblem,
+)
 
 NAMED = 5  # tokens in one line
 COPIES = "left-files"  # in the data folder: what the team had changed in our files, as it was
@@ -43,8 +50,6 @@ class There:
         """Asks the deployment how it stands. `app`: our functions are to leave the app."""
         settings = edge.settings
         self._edge, self._empty, self._progress = edge, empty, progress
-        self._emptied_at = leave.emptied(settings.data_dir).get(settings.deployment())
-        self.insists = app or (empty and self._emptied_at is None)
         self.url = settings.deployment()
         self._end = move.end_of(edge) if settings.token is not None else None
         self._standing = leave.Standing("no token")
@@ -52,6 +57,10 @@ class There:
             self._standing = leave.look(self._end, settings.needed_token(), progress)
         kept = tokens.stored(settings.config_dir, self.url, [])
         self._kept = kept is not None and kept.text == settings.token
+        # of a token that was given here and is not the one that is kept, the note says nothing
+        noted = leave.emptied(settings.data_dir) if kept is None or self._kept else {}
+        self._emptied_at = noted.get(self.url)
+        self.insists = app or (empty and self._emptied_at is None)
         self._steps: dict[str, int] = {}
 
     @property
@@ -246,7 +255,7 @@ class Folder:
             return []
         if same(other, self._url):
             return []
-        told = f"the app has another deployment ({source}): leave that too, before its next push:"
+        told = f"the app has another deployment ({source}): leave that first, before its next push:"
         return [told, f"  heartbeat uninstall --url {other}"]
 
     def do(self) -> Result:
@@ -263,17 +272,30 @@ class Folder:
         lines += [f"what you had changed of them is kept in {self._kept}"] if self._kept else []
         return Result(data, lines, [*self._hands, *notes, f"push it: {PUSH}"], code)
 
-    def stays(self, elsewhere: Collection[str]) -> Result:
-        """It keeps our functions: something of ours is at work in the deployment, or `elsewhere`."""
-        folder, project = self._app.folder, shlex.quote(str(self._app.project))
-        if elsewhere:
-            told = [f"{folder} keeps our functions, as this host reports to another deployment too: first"]
-            told += [f"  heartbeat uninstall --url {url}" for url in sorted(elsewhere)]
-            told += ["  then the same again"]
-        else:
-            told = [f"{folder} keeps our functions: once a push is without them, nothing can be done there;"]
-            told += [f"  if nothing is to be: heartbeat functions remove --changed {project}"]
+    def refuse(self, elsewhere: Collection[str]) -> None:
+        """Raises `UsageProblem` where another deployment may have the app's functions."""
+        if not self.has_ours or not elsewhere:
+            return
+        others = " and ".join(sorted(elsewhere))
+        first = ", ".join(f"heartbeat uninstall --url {url}" for url in sorted(elsewhere))
+        raise UsageProblem(
+            f"this host reports to {others} too, and the app's functions may be at work there:"
+            " nothing was done",
+            hint=f"if they are, leave there first ({first}); if not: {self._apart(self._url)}",
+        )
+
+    def stays(self) -> Result:
+        """It keeps our functions: something of ours is at work in the deployment."""
+        told = [
+            f"{self._app.folder} keeps our functions: once a push is without them, nothing can be done there;"
+        ]
+        told += [f"  if nothing is to be: {self._apart(None)}"]
         return Result({"outcome": "kept"}, [], told, TO_DO)
+
+    def _apart(self, url: str | None) -> str:
+        """How to take them out whatever is at work, after leaving `url`."""
+        removes = f"heartbeat functions remove --changed {shlex.quote(str(self._app.project))}"
+        return f"heartbeat uninstall --url {url}, then {removes}" if url else removes
 
     def secure(self, now_ms: int) -> None:
         """Copies of what the team wrote into files of ours: it may not be committed yet. Raises
