@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import random
 import select
 import socket
 import ssl
@@ -241,10 +242,13 @@ def behind_tls(behaviour: Behaviour, certificate: Path = SELF_SIGNED) -> Behavio
 
 
 def free_port() -> int:
-    """A port where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port where nothing listens, and that the system gives to nobody by itself: from 32768 on it may be
+    somebody's end of a connection by the time it is used.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311 - no secret
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from conftest import HEARTBEAT, TABLE, Cli, Ran, wait_for
 from heartbeat_cli.instance import Instance
 from heartbeat_cli.service_systemd import AGAIN_AFTER_S, UNIT, unit
+from peers import free_port
 from user_systemd import UserSystemd, missing, user_systemd
 
 # a systemd of its own takes 20 s to go through its logins; the form with cron is in test_service_daemon.py
@@ -159,9 +159,7 @@ def test_another_port_is_taken_and_one_that_cannot_be_had_is_refused(logged_in: 
     home.up("--port", "0")
     home.local("install", "--yes")
     before = home.local("status")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     moved = home.up("--port", str(port))
     assert (moved["url"], moved["outcome"]) == (f"http://127.0.0.1:{port}", "restarted")
     assert before["url"] != moved["url"] == home.local("status")["url"]
