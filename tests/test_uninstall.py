@@ -261,7 +261,7 @@ def test_the_local_backend_alone_is_stopped_with_what_starts_it_and_keeps_its_da
     cli = local.cli
     (cli.folder / "crontab-of-this-home").write_text(CRONTAB)
     cli.write_schedule(SCHEDULE)
-    url = local.up()["url"]
+    url = inside("local", "up", "--port", "0", "--json").data["url"]
     assert inside("apply", "--yes").code == 0
     assert inside("local", "install", "--with", "cron", "--yes").code == 0
     assert inside("send", "hint").code == 0
@@ -276,7 +276,7 @@ def test_the_local_backend_alone_is_stopped_with_what_starts_it_and_keeps_its_da
     assert tokens.stored(cli.config_dir, url, []) is None and not tokens.path(cli.config_dir).exists()
     assert inside("uninstall", "--yes", "--json").data["outcome"] == "unchanged"
     # nothing was lost by it
-    local.up()
+    assert inside("local", "up").code == 0
     assert len(inside("dashboard", "--json").data["agents"]) == 3
     assert inside("agents", "show", "hint", "--json").data["heartbeats"]
 

@@ -247,7 +247,7 @@ def test_the_backend_that_this_host_reports_to_by_itself_goes_on(local: Local, i
 
 
 def test_the_local_backend_keeps_its_token_for_what_still_waits(local: Local, inside: Inside) -> None:
-    url = local.up()["url"]
+    url = inside("local", "up", "--port", "0", "--json").data["url"]
     local.cli("local", "down")
     assert "is spooled" in inside("send", "hint", env={"HEARTBEAT_DEADLINE": "1"}).err
     done = inside("uninstall", "--yes")
@@ -344,3 +344,39 @@ def test_the_note_that_tables_were_emptied_says_nothing_of_another_token(host: I
     leave.note_emptied(host.cli.data_dir, url, 0)
     done = host("uninstall", "--empty", "--yes", env={"HEARTBEAT_TOKEN": "wrong"})
     assert done.code == 1 and "our tables there were emptied" not in done.out
+
+
+def test_a_local_backend_that_has_an_apps_functions_is_a_deployment_of_its_own(
+    team: Team, local: Local
+) -> None:
+    """Its documents have our cards as well: it does not stop with another, nor alone."""
+    here, cli = team.inside, team.cli
+    url = Local(cli, team.bundles.adopted).up()["url"]
+    assert here("apply", "--agents-only", "--yes", "--url", "local").code == 0
+    (cli.config_dir / "config.toml").write_text(f'url = "{team.backend.url}"\n')
+    with_app = here("uninstall", str(team.folder), "--empty", "--yes", "--url", "local")
+    assert with_app.code == 0 and "nothing of ours is in" in with_app.out
+    assert here("functions", "add", str(team.folder), "--write", "--yes").code == 0
+    Local(cli, team.bundles.adopted).up()
+    refused = here("uninstall", str(team.folder), "--empty", "--yes", "--url", "local")
+    assert refused.code == 2
+    assert f"heartbeat uninstall --url {url} --empty, then heartbeat functions remove" in refused.err
+    planned = here("uninstall", "--dry-run").out
+    assert (
+        "the local backend goes on, with an app's functions" in planned
+        and "is stopped; its data" not in planned
+    )
+    # down, it is to be started with what it had
+    here("local", "down")
+    away = here("uninstall", "--yes", "--url", "local")
+    assert away.code == 75 and f"heartbeat local up --functions {team.bundles.adopted}" in away.out
+    Local(cli, team.bundles.adopted).up()
+    done = here("uninstall", "--url", "local", "--empty", "--yes")
+    assert done.code == 0 and "rows of ours deleted" in done.out and not local.instance.alive()
+
+
+def test_a_home_that_nobody_may_look_at_is_no_folder(inside: Inside) -> None:
+    crontab = inside.cli.folder / "crontab-of-this-home"
+    block = "# heartbeat: begin {0}\n1 2 3 4 5 HEARTBEAT_HOME={0} hb send a\n# heartbeat: end {0}\n"
+    crontab.write_text(block.format("/" + "x" * 300))
+    assert inside("uninstall", "--dry-run").code == 0

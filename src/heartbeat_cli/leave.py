@@ -141,7 +141,7 @@ def emptied(data_dir: Path) -> dict[str, int]:
     try:
         found = json.loads((data_dir / FILE).read_bytes())
         return {str(url): int(at) for url, at in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

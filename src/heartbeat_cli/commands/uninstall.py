@@ -62,16 +62,19 @@ def uninstall(
 def _looked_at(edge: Edge, folder: Folder | None, *, empty: bool) -> Parts:
     """What can refuse does so before anything is done."""
     settings = edge.settings
-    # the local backend alone is stopped with all that is in it
-    there_too = settings.url is not None and (not settings.is_local or folder is not None or empty)
-    jobs = Jobs(edge)
+    jobs, local = Jobs(edge), Local(edge)
     if folder is not None:
-        folder.refuse(jobs.elsewhere)
+        folder.refuse(jobs.elsewhere, empty=empty)
+    # the local backend alone is stopped with all that is in it, but for what it has of an app
+    with_app = folder is not None or local.serves is not None
+    there_too = settings.url is not None and (not settings.is_local or with_app or empty)
     progress = move.Progress("uninstall", silent=edge.json)
     app = folder is not None and folder.has_ours
-    there = There(edge, progress, empty=empty, app=app) if there_too else None
+    there = There(edge, progress, local.serves, empty=empty, app=app) if there_too else None
+    if there is None:
+        local.forget()
     waiting = Waiting(edge, goes=settings.token is not None and (there is None or there.takes))
-    return Parts(edge, jobs, waiting, there, folder, Local(edge, forget=not there_too))
+    return Parts(edge, jobs, waiting, there, folder, local)
 
 
 @dataclass(slots=True)
@@ -103,6 +106,8 @@ class Parts:
         hindered = self.there.why_not() if self.there is not None else None
         nowhere = [f"there is no deployment to leave: {settings.url_problem}"] if settings.url is None else []
         lacks = [*self.jobs.left, *self.waiting.left, *nowhere, *(hindered.left if hindered else [])]
+        if self.local.there and self.local.serves and not settings.is_local:
+            lacks += ["the local backend goes on, with an app's functions: heartbeat uninstall --url local"]
         if self.folder is not None:
             lacks += self.folder.stays().left if self._stays() else self.folder.notes()
         return lacks
@@ -145,7 +150,9 @@ class Parts:
         if settings.is_local:
             return there is None or there.goes or (there.answers and not there.insists)
         local = local_url(settings.data_dir)
-        return not self.jobs.blind and not any(same(local, url) for url in self.jobs.elsewhere)
+        if self.jobs.blind or self.local.serves is not None:
+            return False
+        return not any(same(local, url) for url in self.jobs.elsewhere)
 
 
 def _numbered(nth: int, part: Sequence[str]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from heartbeat_cli import connect, crontab, crontab_agents, crontab_plan, crontab_text, service_cron, tokens
@@ -75,15 +75,15 @@ class Jobs:
         self._plan = crontab_plan.remove(settings, going)
 
     def _stays(self, block: str, url: str | None, profile: Mapping[str, str]) -> None:
-        home = f" --home {block}" if Path(_folder(block)).is_dir() else ""
+        home = f" --home {block}" if _is_folder(_folder(block)) else ""
         if url is None:
             self.blind, self._code = True, TO_DO
             told = f"the jobs of {block} stay as they are, since nobody can tell where they report to:"
             helps = f"heartbeat cron remove{home}" if home else "take its lines out with crontab -e"
         else:
-            self.elsewhere.add(url)
+            self.elsewhere |= set() if same(url, self._edge.settings.url) else {url}
             ours = _profile(self._edge.settings)
-            others = [f"{name}={shlex.quote(profile[name])} " for name in profile if profile != ours]
+            others = [f"{name}={shlex.quote(path)} " for name, path in profile.items() if profile != ours]
             told = f"the jobs of {block} stay as they are: to leave there too,"
             helps = f"{''.join(others)}heartbeat uninstall{home} --url {url}"
         self.left += [told, f"  {helps}"]
@@ -116,18 +116,22 @@ def _named(url: str | None) -> str:
 def _profile(settings: Settings) -> dict[str, str]:
     """Where settings, tokens and spool are, as variables say it."""
     folders = {"XDG_CONFIG_HOME": settings.config_dir.parent, "XDG_DATA_HOME": settings.data_dir.parent}
-    return {name: str(folder) for name, folder in folders.items()}
+    return {name: os.path.realpath(folder) for name, folder in folders.items()}
 
 
 def _under_cron(edge: Edge, given: Mapping[str, str]) -> tuple[str | None, dict[str, str]]:
     """Where a job reports to that cron gives these variables, None where nobody knows; and its profile."""
-    if not Path(given["HEARTBEAT_HOME"]).is_dir():
+    if not _is_folder(given["HEARTBEAT_HOME"]):
         given = {name: value for name, value in given.items() if name != "HEARTBEAT_HOME"}
     try:
         settings = edge.under_cron(given)
     except SettingsProblem:
         return None, {}
     return settings.url, _profile(settings)
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - it answers no where pathlib raises
 
 
 def _folder(block: str) -> str:
@@ -190,21 +194,34 @@ class Waiting:
 
 
 class Local:
-    """The local backend of this user, where it runs or something starts it. `forget`: it is what is left."""
+    """The local backend of this user, where it runs or something starts it.
 
-    def __init__(self, edge: Edge, *, forget: bool) -> None:
+    `serves`: the functions of an app that it was started with, None for our own.
+    """
+
+    def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._mine = local_service.service_of(edge)
+        self.serves = self._mine.last_functions()
+        self._token_of: str | None = None
         self._form = self._mine.standing().form
         self._runs = self._mine.instance.alive()
-        url = edge.settings.url
-        self._token_of = url if forget and url and tokens.stored(edge.settings.config_dir, url, []) else None
+
+    @property
+    def there(self) -> bool:
+        """Whether anything of it would go."""
+        return self._runs or self._form is not None
+
+    def forget(self) -> None:
+        """Its token goes too: it is what is left."""
+        url = self._edge.settings.url
+        self._token_of = url if url and tokens.stored(self._edge.settings.config_dir, url, []) else None
 
     def plan(self) -> list[str]:
         """As `Jobs.plan`."""
         folder = self._mine.instance.folder
         lines = []
-        if self._runs or self._form is not None:
+        if self.there:
             lines.append(f"the local backend is stopped; its data stays in {folder}")
         if self._form is not None:
             lines += [f"  {self._form} starts it no more:", *self._mine.plan_removal().lines()]
@@ -216,7 +233,7 @@ class Local:
     def do(self) -> Result:
         """Raises `HeartbeatError` where it does not stop, or what starts it cannot be taken away."""
         lines, kept = [], None
-        if self._runs or self._form is not None:
+        if self.there:
             done, _, kept = local_service.stop_for_good(self._edge, self._mine)
             stopped = "has stopped" if done.pid is not None else "does not run"
             lines.append(f"the local backend {stopped}; its data: {self._mine.instance.folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from heartbeat_cli import (
     adopt,
@@ -46,10 +47,15 @@ class There:
     `insists`: no less is asked for than leaving it, so that it is a failure if that cannot be.
     """
 
-    def __init__(self, edge: Edge, progress: move.Progress, *, empty: bool, app: bool) -> None:
-        """Asks the deployment how it stands. `app`: our functions are to leave the app."""
+    def __init__(
+        self, edge: Edge, progress: move.Progress, serves: Path | None, *, empty: bool, app: bool
+    ) -> None:
+        """Asks the deployment how it stands. `app`: our functions are to leave the app. `serves`: the app's
+        functions that the local backend was started with.
+        """
         settings = edge.settings
         self._edge, self._empty, self._progress = edge, empty, progress
+        self._up = "heartbeat local up" + (f" --functions {shlex.quote(str(serves))}" if serves else "")
         self.url = settings.deployment()
         self._end = move.end_of(edge) if settings.token is not None else None
         self._standing = leave.Standing("no token")
@@ -131,7 +137,7 @@ class There:
                 "where one is kept: heartbeat uninstall; or, to end this host's token alone:",
                 f"heartbeat token revoke {own}",
             ]
-        again = "heartbeat local up" if self._edge.settings.is_local else f"heartbeat connect {self.url}"
+        again = self._up if self._edge.settings.is_local else f"heartbeat connect {self.url}"
         return [f"if it has not been left: {again}, then heartbeat uninstall again"]
 
     def clear(self) -> Result:
@@ -202,7 +208,8 @@ class There:
         return self._failed(error)
 
     def _failed(self, error: HeartbeatError | None) -> Result:
-        told = [str(error), *([f"  {error.hint}"] if error and error.hint else [])]
+        hint = self._up if self._edge.settings.is_local else error.hint if error else None
+        told = [str(error), *([f"  {hint}"] if hint else [])]
         missing = isinstance(error, Unreachable) and error.cause == "function_missing"
         if missing:
             told[1:] = ["  its functions are older than this program: heartbeat functions update, push, then"]
@@ -272,7 +279,7 @@ class Folder:
         lines += [f"what you had changed of them is kept in {self._kept}"] if self._kept else []
         return Result(data, lines, [*self._hands, *notes, f"push it: {PUSH}"], code)
 
-    def refuse(self, elsewhere: Collection[str]) -> None:
+    def refuse(self, elsewhere: Collection[str], *, empty: bool) -> None:
         """Raises `UsageProblem` where another deployment may have the app's functions."""
         if not self.has_ours or not elsewhere:
             return
@@ -281,7 +288,8 @@ class Folder:
         raise UsageProblem(
             f"this host reports to {others} too, and the app's functions may be at work there:"
             " nothing was done",
-            hint=f"if they are, leave there first ({first}); if not: {self._apart(self._url)}",
+            hint=f"if they are, leave there first ({first}); if not: heartbeat uninstall --url {self._url}"
+            f"{' --empty' if empty else ''}, then {self._removes()}",
         )
 
     def stays(self) -> Result:
@@ -289,13 +297,11 @@ class Folder:
         told = [
             f"{self._app.folder} keeps our functions: once a push is without them, nothing can be done there;"
         ]
-        told += [f"  if nothing is to be: {self._apart(None)}"]
+        told += [f"  if nothing is to be: {self._removes()}"]
         return Result({"outcome": "kept"}, [], told, TO_DO)
 
-    def _apart(self, url: str | None) -> str:
-        """How to take them out whatever is at work, after leaving `url`."""
-        removes = f"heartbeat functions remove --changed {shlex.quote(str(self._app.project))}"
-        return f"heartbeat uninstall --url {url}, then {removes}" if url else removes
+    def _removes(self) -> str:
+        return f"heartbeat functions remove --changed {shlex.quote(str(self._app.project))}"
 
     def secure(self, now_ms: int) -> None:
         """Copies of what the team wrote into files of ours: it may not be committed yet. Raises
