@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ import pytest
 
 from calls import FUNCTIONS, RECORD, TRANSPORTS, Call, command, run
 from deployment import Deployment, Faults
-from peers import Peer, silent
+from peers import Peer, read_request, send_answer, silent
 
 # --- deadlines, signals, streams
 
@@ -178,3 +179,21 @@ def test_a_pause_that_takes_the_rest_of_the_time_hides_no_cause() -> None:
         told = [process.communicate(timeout=20)[0] for process in several]
 
     assert told == ["cut\n"] * 3
+
+
+def test_a_cause_that_was_found_is_told_although_the_next_try_takes_all_of_the_time() -> None:
+    """A proxy that lets no WebSocket through, and is too busy for anything by the second try."""
+    met: list[str] = []
+
+    def behaviour(connection: socket.socket) -> None:
+        request = read_request(connection)
+        # the handshake of the client, then the version and the handshake of whoever looks what is wrong
+        if met.count("/version") and met[-1] != "/version":
+            silent(connection)
+        met.append(request.path)
+        answer = b"local-test" if request.path == "/version" else b"no"
+        send_answer(connection, "200 OK" if request.path == "/version" else "403 Forbidden", answer)
+
+    with Peer(behaviour) as peer:
+        outcome = run(command(peer.url, "ws", RECORD, fails=True))
+    assert "/version" in met and outcome.error["cause"] == "cut"

@@ -85,8 +85,9 @@ class WsTransport:
             except _GaveUp as error:
                 failure = error.trouble
             except Unreachable as error:
-                failure = error
-                break
+                if attempt == 1 or error.cause != "timeout":
+                    failure = error
+                break  # likewise, where it was the time
         sent = attempt > 1 or failure.cause in contact.OUTCOME_UNKNOWN
         self._broken = contact.perhaps_done(failure, kind) if sent else failure
         raise self._broken
