@@ -154,7 +154,7 @@ def test_a_reader_that_goes_away_ends_the_command_as_it_would_have(host_of: Any)
 
 def test_a_command_that_closes_its_input_and_output_is_not_held_up(host_of: Any) -> None:
     """Whoever writes to it, or reads from it, learns at once that it wants no more."""
-    script = "exec 0<&- 1>&-; sleep 60"
+    script = "exec 0<&- 1>&-; exec sleep 60"
     options = {"options": ["--no-output"], "stdin": subprocess.PIPE}
     with ending(host_of("ends").begin("sh", "-c", script, **options)) as wrapped:
         assert wrapped.process.stdin and wrapped.process.stdout

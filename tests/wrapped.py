@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,9 +117,11 @@ def ending(wrapped: Wrapped) -> Iterator[Wrapped]:
     try:
         yield wrapped
     finally:
-        for pid in wrapped.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        while left := wrapped.processes():  # one may have begun another meanwhile
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
         wrapped.process.communicate(timeout=COMMAND_TIMEOUT_S)
 
 
