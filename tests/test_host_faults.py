@@ -39,6 +39,7 @@ from attempts import (
 from conftest import AS_A_USER, TABLE, Cli, Local
 from disks import MOUNTABLE, Disk
 from heartbeat_cli.send import Sent
+from heartbeat_cli.spool_file import _problem
 from peers import Deaf, relays
 
 AWAY = "Connection refused"
@@ -372,3 +373,15 @@ def test_the_next_one_brings_what_was_kept_and_all_is_there_once(
     assert re.fullmatch(r"(delivered \d heartbeats? that had waited)?", "\n".join(record.second.notes))
     assert record.recorded == record.expected
     assert record.spooled == 0
+
+
+@pytest.mark.skipif(not MOUNTABLE, reason="a disk of its own takes root and mount")
+def test_a_disk_on_which_not_even_the_shared_file_fits_is_told_as_full(tmp_path: Path) -> None:
+    """SQLite says of that no more than `disk I/O error`."""
+    error = sqlite3.OperationalError("disk I/O error")
+    with Disk(tmp_path / "spool") as disk:
+        file = disk.folder / "spool.db"
+        assert "cannot be used: disk I/O error" in str(_problem(file, error))
+        disk.fill()
+        assert "its disk is full" in str(_problem(file, error))
+        disk.free()

@@ -18,6 +18,7 @@ from heartbeat_cli.private_files import PRIVATE, alone_in, sync
 FOLDER = "spool"  # in the data folder
 FILE = "spool.db"
 PAGE_BYTES = 4096
+SHM_BYTES = 32_768  # of the file that its processes share, at least
 BYTES_MAX = 100_000_000  # of heartbeats: a monitor must not fill the disk of what it monitors
 BOOKS_SHARE = 1.1  # of them, once heartbeats are in it: reasons, and answers for senders that wait
 BUSY_MAX_S = 2.0  # a commit takes milliseconds; whoever holds the file for longer was stopped
@@ -171,13 +172,22 @@ def _make(database: sqlite3.Connection) -> None:
     database.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
 
 
+def _no_room(path: Path) -> bool:
+    """Whether SQLite could not even make its -shm file, of which it tells no more than "disk I/O error"."""
+    try:
+        disk = os.statvfs(path.parent)
+    except (OSError, AttributeError):  # not on Windows
+        return False
+    return disk.f_bavail * disk.f_frsize < SHM_BYTES
+
+
 def _problem(path: Path, error: Exception) -> SpoolProblem:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return SpoolProblem(
             f"the spool {path} is kept locked by another process",
             hint="is one stopped that uses it? ps shows those of heartbeat",
         )
-    if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+    if isinstance(error, sqlite3.OperationalError) and ("full" in str(error) or _no_room(path)):
         return SpoolProblem(
             f"the spool {path} cannot grow: its disk is full, or it holds 100 MB", hint=MAKE_ROOM
         )
