@@ -175,9 +175,11 @@ class Gate:
     passes on or not.
     """
 
-    def __init__(self, team: Team, token: str) -> None:
-        self._team, self._token = team, token
-        self.left: float = 0
+    def __init__(self, team: Team) -> None:
+        kept = tokens.stored(team.cli.config_dir, team.backend.url, [])
+        assert kept is not None
+        self._team, self._token = team, kept.text
+        self.left = float("inf")
         self.before: dict[str, Callable[[], Any]] = {}  # what happens first, once, where a function is called
         self.gone: Callable[[], bool] = lambda: False  # our functions
         self.passes = True
@@ -207,8 +209,14 @@ class Gate:
 
     @contextlib.contextmanager
     def listens(self) -> Iterator[str]:
+        """The team's host, cron's jobs included, reports through it. Yields the address."""
+        cli, before = self._team.cli, self._team.backend.url
         functions = {path: lambda args, path=path: self(path, args) for path in CALLED}
         with Deployment(functions) as deployment:
+            cli.env["HEARTBEAT_URL"] = deployment.url
+            crontab = self._team.crontab.replace(before, deployment.url)
+            (cli.folder / "crontab-of-this-home").write_text(crontab)
+            tokens.save(cli.config_dir, deployment.url, self._token, "admin")
             yield deployment.url
 
 

@@ -111,17 +111,12 @@ def test_what_is_in_our_tables_stays_where_nobody_asked_for_it_to_go(team: Team)
 def test_killed_at_any_call_and_typed_again_it_leaves_nothing_undone(team: Team, empty: bool) -> None:
     here, cli = team.inside, team.cli
     come(team)
-    kept = tokens.stored(cli.config_dir, team.backend.url, [])
-    assert kept is not None
-    gate = Gate(team, kept.text)
+    gate = Gate(team)
     leave = ("uninstall", str(team.folder), "--yes", *(("--empty",) if empty else ()))
     # the calls of a run: two that look, one a step
     filled = team.tables().keys() - team.documents.keys() - NO_CALL_OF_ITS_OWN
     last = 5 + (len(filled) + 1 if empty else 0)
     with gate.listens() as url:
-        cli.env["HEARTBEAT_URL"] = url
-        (cli.folder / "crontab-of-this-home").write_text(team.crontab.replace(team.backend.url, url))
-        tokens.save(cli.config_dir, url, kept.text, "admin")
         for call, passes in ((3, True), (4, False), (last, True)):
             gate.left, gate.passes, gate.stuck = call, passes, False
             killed_where(gate, begun(cli, *leave))

@@ -108,13 +108,8 @@ def test_two_that_leave_at_once_both_end_well(team: Team) -> None:
     here, cli = team.inside, team.cli
     come(team)
     other = here("token", "create", "admin2", "--scope", "admin").out.strip()
-    kept = tokens.stored(cli.config_dir, team.backend.url, [])
-    assert kept is not None
-    gate = Gate(team, kept.text)
-    gate.left = float("inf")
+    gate = Gate(team)
     with gate.listens() as url:
-        cli.env["HEARTBEAT_URL"] = url
-        tokens.save(cli.config_dir, url, kept.text, "admin")
         gate.before["mutations/leave"] = lambda: team.backend.admin(
             "mutations/leave", {"token": other, "request": {"step": "stop"}}
         )
@@ -283,16 +278,10 @@ def test_copies_that_cannot_be_kept_are_told_before_anything_is_done(team: Team)
 
 def test_functions_that_went_with_the_folder_are_told(team: Team) -> None:
     """Somebody pushes the folder on each change."""
-    here, cli = team.inside, team.cli
+    here = team.inside
     come(team)
-    kept = tokens.stored(cli.config_dir, team.backend.url, [])
-    assert kept is not None
-    gate = Gate(team, kept.text)
-    gate.left = float("inf")
-    with gate.listens() as url:
-        cli.env["HEARTBEAT_URL"] = url
-        (cli.folder / "crontab-of-this-home").write_text(team.crontab.replace(team.backend.url, url))
-        tokens.save(cli.config_dir, url, kept.text, "admin")
+    gate = Gate(team)
+    with gate.listens():
         gate.gone = lambda: not (team.folder / "convex" / "heartbeat").exists()
         done = here("uninstall", str(team.folder), "--empty", "--yes")
     assert done.code == 0 and "our own token, which only they accept," in done.out
